@@ -1,0 +1,98 @@
+"""Token selection in front of a trainer's own behaviour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from sstoken_plugins import TokenSelector
+
+from .outputs import SelectingModel
+from .state import load_state, save_state
+from .unsupported import refuse_unsupported
+
+
+class SSTokenTrainerMixin:
+    """Goes in front of a `transformers.Trainer` class; without `enable_token_selection` it changes nothing.
+
+        class MyTrainer(SSTokenTrainerMixin, Trainer): ...
+
+        trainer = MyTrainer(model=peft_model, ...)
+        trainer.enable_token_selection(TokenSelector(SSTokenConfig()))
+        trainer.train()
+
+    The loss is `-(weights * log_probs).sum() / kept tokens of the whole optimizer step`, over all micro-batches and,
+    with `average_tokens_across_devices` (the default), all processes. Evaluation is the trainer's own.
+    """
+
+    token_selector: TokenSelector | None = None
+
+    def enable_token_selection(self: Any, selector: TokenSelector) -> None:
+        """Switches selection on, before `train()`.
+
+        Raises:
+            ValueError: if the trainer's options or its model cannot be combined with it.
+        """
+        refuse_unsupported(self.args, self.compute_loss_func)
+        selector.attach(self.model)
+        self.token_selector = selector
+        # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
+        self.model_accepts_loss_kwargs = True
+        self.add_callback(_StepEnd(selector))
+
+    def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
+        if self.token_selector is None or not batches:
+            return batches, num_items_in_batch
+        total = torch.stack([self.token_selector.denominator(batch) for batch in batches]).sum()
+        total = total.float().to(self.args.device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            total = self.accelerator.gather(total).sum()
+        return batches, total
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.token_selector is not None and model.training:
+            model = SelectingModel(model, self.token_selector, self.state.global_step, self._aux_loss_scale())
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        # Only this call is made by all processes together, once per logging step of training.
+        if self.token_selector is not None and "loss" in logs:
+            logs.update(self.token_selector.metrics.drain(lambda sums: self.accelerator.reduce(sums, "sum")))
+        super().log(logs, *args, **kwargs)
+
+    def _save_rng_state(self: Any, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.token_selector is not None and self.args.should_save:
+            save_state(self.token_selector, Path(output_dir))
+
+    def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        if self.token_selector is not None:
+            load_state(self.token_selector, Path(resume_from_checkpoint))
+
+    def _aux_loss_scale(self: Any) -> float:
+        """Weight of the auxiliary loss of mixture-of-experts models: a mean over micro-batches and processes."""
+        config = self.model.config.get_text_config()
+        if not getattr(config, "output_router_logits", False):
+            return 0.0
+        processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return getattr(config, "router_aux_loss_coef", 0.0) / self.current_gradient_accumulation_steps / processes
+
+
+class _StepEnd(TrainerCallback):
+    def __init__(self, selector: TokenSelector) -> None:
+        self._selector = selector
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._selector.step_end(state.global_step)
+
+
+def with_token_selection(trainer_class: type[Trainer]) -> type[Trainer]:
+    """The same trainer class with `SSTokenTrainerMixin` in front."""
+    if issubclass(trainer_class, SSTokenTrainerMixin):
+        return trainer_class
+    return type(f"SSToken{trainer_class.__name__}", (SSTokenTrainerMixin, trainer_class), {})

@@ -1,0 +1,74 @@
+"""Does the data have a prompt to pay attention to?"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trl import SFTConfig
+
+logger = logging.getLogger(__name__)
+
+NO_PROMPT = "so every token counts as response and no prompt is left to pay attention to"
+WAY_OUT = "Or set `sstoken_gamma` to 1 to select by the excess loss alone."
+LOOKED_AT = 1000
+
+
+def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:
+    """Judges a raw sample by its columns, before any model is loaded.
+
+    Raises:
+        ValueError: if such data will be trained without any prompt.
+    """
+    if "labels" in sample or "completion_mask" in sample or "assistant_masks" in sample or "input_ids" in sample:
+        return  # tokenised already; `require_prompts` looks at the labels
+    if "prompt" in sample and "completion" in sample:
+        if args.completion_only_loss is False and not args.assistant_only_loss:
+            raise ValueError(
+                f"`completion_only_loss` is False, {NO_PROMPT}: set it to True (or leave it unset). {WAY_OUT}"
+            )
+    elif ("messages" in sample or "conversations" in sample) and not args.assistant_only_loss:
+        raise ValueError(
+            f"The data are conversations and `assistant_only_loss` is False, {NO_PROMPT}: set `assistant_only_loss` "
+            f"to True, or give the data as `prompt` and `completion`. {WAY_OUT}"
+        )
+    elif args.dataset_text_field in sample and not args.assistant_only_loss:
+        raise ValueError(
+            f"The data are plain text (column {args.dataset_text_field!r}), {NO_PROMPT}: give them as `prompt` and "
+            f"`completion`, or as `messages` with `assistant_only_loss=True`. {WAY_OUT}"
+        )
+
+
+def require_prompts(dataset: Iterable[Mapping[str, Any]]) -> None:
+    """Judges the labels of the first samples, as they will be trained.
+
+    Raises:
+        ValueError: if none of them has a token without label.
+    """
+    rows = list(itertools.islice((row for row in dataset if "labels" in row), LOOKED_AT))
+    without = sum(-100 not in row["labels"] for row in rows)
+    if rows and without == len(rows):
+        raise ValueError(
+            f"All of the first {len(rows)} samples have a label on every token, {NO_PROMPT}: mark the prompt with "
+            f"-100 in `labels`, or give the data as `prompt` and `completion`. {WAY_OUT}"
+        )
+    if without:
+        logger.warning(
+            "%d of the first %d samples have no prompt: their tokens are chosen by the excess loss alone.",
+            without,
+            len(rows),
+        )
+
+
+def refuse_images(sample: Mapping[str, Any]) -> None:
+    """Raises:
+    ValueError: for vision data.
+    """
+    for column in ("image", "images"):
+        if column in sample:
+            raise ValueError(
+                f"The data have a column {column!r}: token selection supports text only. Set `sstoken` to False for "
+                "vision data."
+            )

@@ -1,0 +1,80 @@
+"""`SFTTrainer` with token selection."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from trl import SFTTrainer
+
+from sstoken_plugins import TokenSelector
+from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported
+
+from .config import SSTokenSFTConfig, own_names
+from .data import refuse_images, require_prompts, require_prompts_in_raw
+
+
+class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
+    """`SFTTrainer` that trains on the tokens that matter when `args.sstoken` is True, and is `SFTTrainer` otherwise.
+
+        trainer = SSTokenSFTTrainer(
+            model="Qwen/Qwen3-8B",
+            args=SSTokenSFTConfig(output_dir="out", sstoken=True),
+            train_dataset=dataset,
+            peft_config=LoraConfig(target_modules="all-linear"),
+        )
+        trainer.train()
+
+    Takes the arguments of `SFTTrainer`. What cannot be combined with selection is refused before the model is loaded.
+
+    Raises:
+        ValueError: naming the option, its value and the way out.
+    """
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        arguments = inspect.signature(SFTTrainer.__init__).bind(self, *positional, **named).arguments
+        args = arguments.get("args")
+        if not isinstance(args, SSTokenSFTConfig) or not args.sstoken:
+            super().__init__(*positional, **named)
+            return
+        with own_names():
+            selector = TokenSelector(args.token_selection())
+            _refuse_before_loading(args, arguments, selector)
+            super().__init__(*positional, **named)
+            if "attention" in selector.needs:
+                require_prompts(self.train_dataset)
+            self.enable_token_selection(selector)
+        self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
+
+
+def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], selector: TokenSelector) -> None:
+    refuse_unsupported(args, arguments.get("compute_loss_func"))
+    if args.packing and args.packing_strategy == "wrapped":
+        raise ValueError(
+            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
+            "selection needs whole documents. Set it to 'bfd'."
+        )
+    if args.loss_type not in ("nll", "chunked_nll"):
+        raise ValueError(
+            f"`loss_type` is {args.loss_type!r}, but token selection trains on the plain loss of the kept tokens: set "
+            "it to 'nll'."
+        )
+    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
+        raise ValueError(
+            "`use_liger_kernel` is True, and this version of TRL takes its metrics from Liger's fused loss, which "
+            "gives no per-token losses: set it to False, or use TRL 1.16 or newer."
+        )
+    model, peft_config = arguments.get("model"), arguments.get("peft_config")
+    without_adapter = peft_config is None and not hasattr(model, "peft_config")
+    if without_adapter and selector.history is not None and selector.history.requires_adapter:
+        raise ValueError(
+            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None): in full "
+            "fine-tuning the earlier weights are gone after the first step. Train with LoRA (`use_peft: true`), or "
+            "set `gamma` to 0 to select by attention alone."
+        )
+    dataset = arguments.get("train_dataset")
+    sample = next(iter(dataset), None) if dataset is not None else None
+    if sample is not None:
+        refuse_images(sample)
+        if "attention" in selector.needs and arguments.get("formatting_func") is None:
+            require_prompts_in_raw(sample, args)

@@ -1,0 +1,112 @@
+"""Every option of the project, validated and documented once; the integrations expose this class, they do not repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class SSTokenConfig:
+    """How the tokens to train on are chosen. The defaults are those of ssToken (arXiv 2510.18250).
+
+        rel   = log p_current - log p_history                             (retrospective excess loss)
+        score = gamma * minmax(rel) + (1 - gamma) * attention_to_prompt   (per document, over its response tokens)
+        keep the k best response tokens of each document, k the smallest count with k / n >= rho
+
+    Raises:
+        ValueError: naming the field, its value and the way out, for values that can never work.
+    """
+
+    strategy: str = _option(
+        "sstoken",
+        "Which tokens train: 'sstoken', 'signal' (the best rho by the one signal named in `signal`), 'random', 'full', "
+        "or the name a plugin registered.",
+    )
+    rho: float = _option(0.6, "Fraction of each sample's response tokens that trains, in (0, 1].")
+    gamma: float = _option(
+        0.5,
+        "Weight of the retrospective excess loss in the score, in [0, 1]; the attention to the prompt gets the rest.",
+    )
+    history: str = _option(
+        "base",
+        "The earlier self that tokens are compared with: 'base' (the trained adapter switched off), 'adapter' (a frozen "
+        "adapter, see `history_adapter`), or the name a plugin registered.",
+    )
+    history_adapter: str | None = _option(None, "Folder of the PEFT adapter that history 'adapter' uses.")
+    attention_layer: int = _option(-1, "Layer whose attention to the prompt is read; negative counts from the last.")
+    rel_warmup_steps: int = _option(
+        0, "Optimizer steps during which the score is the attention alone (gamma counts as 0)."
+    )
+    signal: str | None = _option(None, "Name of the signal that strategy 'signal' ranks by.")
+    seed: int = _option(0, "Seed of strategy 'random'.")
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Options for strategies, signals and histories of plugins."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rho <= 1:
+            raise ValueError(
+                f"`rho` is {self.rho}, but it is the fraction of response tokens that trains: set it in (0, 1], for "
+                "example 0.6 (1.0 trains on all of them)."
+            )
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(
+                f"`gamma` is {self.gamma}, but it weighs the retrospective excess loss against the attention to the "
+                "prompt: set it in [0, 1], for example 0.5 (1.0 is the excess loss alone, 0.0 the attention alone)."
+            )
+        if self.rel_warmup_steps < 0:
+            raise ValueError(
+                f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
+            )
+        if self.history == "adapter" and not self.history_adapter:
+            raise ValueError(
+                "`history` is 'adapter' but `history_adapter` is not set: set it to the folder of the earlier adapter "
+                "(the one with adapter_config.json and adapter_model.safetensors)."
+            )
+        if self.history_adapter and self.history == "base":
+            raise ValueError(
+                f"`history_adapter` is {self.history_adapter!r} but `history` is 'base', which would ignore it: set "
+                "`history` to 'adapter', or remove `history_adapter`."
+            )
+        if self.strategy == "signal" and not self.signal:
+            raise ValueError("`strategy` is 'signal' but `signal` is not set: set it to the name of a signal.")
+        if self.signal and self.strategy == "sstoken":
+            raise ValueError(
+                f"`signal` is {self.signal!r} but `strategy` is 'sstoken', which reads 'rel' and 'attention' and would "
+                "ignore it: set `strategy` to 'signal', or remove `signal`."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def summary(self) -> str:
+        """One line that says what was chosen, for banners and logs."""
+        shown = [f"strategy={self.strategy}"]
+        if self.strategy != "full":
+            shown.append(f"rho={self.rho:g}")
+        if self.strategy == "sstoken":
+            shown.append(f"gamma={self.gamma:g}")
+        if self.signal:
+            shown.append(f"signal={self.signal}")
+        if self.strategy not in ("full", "random") and not (self.strategy == "sstoken" and self.gamma == 0):
+            shown.append(f"history={self.history}" + (f" ({self.history_adapter})" if self.history_adapter else ""))
+        if self.rel_warmup_steps:
+            shown.append(f"rel_warmup_steps={self.rel_warmup_steps}")
+        if self.options:
+            shown.append(f"options={self.options}")
+        return ", ".join(shown)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name nobody registered."""
+    return ValueError(
+        f"`{kind}` is {name!r}, which is not registered. Known: {', '.join(sorted(known))}. A plugin adds its own when "
+        "its package is installed in this environment."
+    )

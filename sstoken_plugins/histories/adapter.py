@@ -1,0 +1,142 @@
+"""An earlier adapter, frozen, beside the one in training."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..config import SSTokenConfig
+from . import LiveHistory
+from .base import require_adapter, restore_trainable
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+
+class AdapterHistory(LiveHistory):
+    """A frozen adapter from a folder, as a second PEFT adapter on the same base model. Costs one forward pass and the
+    adapter's own memory.
+
+    Its layers carry the second set of weights, but `model.peft_config` does not list it: whatever saves, pushes, merges
+    or describes the model sees the trained adapter alone.
+    """
+
+    requires_adapter = True
+
+    def __init__(self, config: SSTokenConfig) -> None:
+        super().__init__(config)
+        if not config.history_adapter:
+            raise ValueError(
+                "`history` is 'adapter' but `history_adapter` is not set: set it to a PEFT adapter's folder."
+            )
+        self.folder = Path(config.history_adapter)
+        self.name = "sstoken_history"
+        self._peft_config = read_adapter_config(self.folder)
+        self._fingerprint = _sha256(self.folder / WEIGHTS_FILE)
+
+    def attach(self, model: nn.Module) -> None:
+        require_adapter(model, "adapter")
+        self._check_base(model)
+        trained = model.active_adapter
+        # PEFT finds an adapter's weights by looking for its name inside parameter names.
+        while any(self.name in other or other in self.name for other in model.peft_config):
+            self.name = f"frozen_{len(self.name)}"
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        was_training = model.training
+        try:
+            result = model.load_adapter(self.folder, self.name, is_trainable=False, use_safetensors=True)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"`history_adapter` {str(self.folder)!r} does not fit the model: {_first_line(error)} Use an adapter that "
+                "was trained on the same base model."
+            ) from error
+        if result.missing_keys or result.unexpected_keys:
+            keys = [*result.missing_keys, *result.unexpected_keys]
+            raise ValueError(
+                f"`history_adapter` {str(self.folder)!r} does not fit the model: {len(keys)} weights are missing or have "
+                f"no place in it, such as {keys[0]!r}. Use an adapter that was trained on the same base model."
+            )
+        model.set_adapter(trained)
+        restore_trainable(model, trainable)
+        model.train(was_training)
+        self._match_dtype(model, trained)
+        del model.peft_config[self.name]
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError(
+                "No parameter of the model is trainable: load the adapter in training with is_trainable=True."
+            )
+
+    @contextlib.contextmanager
+    def active(self, model: nn.Module) -> Iterator[None]:
+        trained = model.active_adapter
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        try:
+            model.base_model.set_adapter(self.name, inference_mode=True)
+            yield
+        finally:
+            model.base_model.set_adapter(trained)
+            restore_trainable(model, trainable)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"adapter_sha256": self._fingerprint}
+
+    def _check_base(self, model: nn.Module) -> None:
+        theirs = self._peft_config.get("base_model_name_or_path")
+        ours = model.peft_config[model.active_adapter].base_model_name_or_path or model.config._name_or_path
+        if theirs and ours and Path(theirs).name != Path(ours).name:
+            raise ValueError(
+                f"`history_adapter` {str(self.folder)!r} was trained on {theirs!r}, but this run trains {ours!r}: an adapter "
+                "only means something on its own base model. If both are the same model, correct "
+                f"`base_model_name_or_path` in the adapter's {CONFIG_FILE}."
+            )
+
+    def _match_dtype(self, model: nn.Module, trained: str) -> None:
+        """An adapter that comes later may be held in another precision, and would then differ from an equal one."""
+        parameters = dict(model.named_parameters())
+        for name, parameter in parameters.items():
+            if f".{self.name}." in name or name.endswith(f".{self.name}"):
+                twin = parameters.get(name.replace(self.name, trained))
+                if twin is not None and twin.dtype != parameter.dtype:
+                    parameter.data = parameter.data.to(twin.dtype)
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """The adapter's configuration, after checking that the folder holds what is needed.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"`history_adapter` is {str(folder)!r}, which is not a folder: set it to the folder of a saved PEFT adapter. (One "
+            "from a hub has to be downloaded first.)"
+        )
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            hint = ""
+            if name == WEIGHTS_FILE and (folder / "adapter_model.bin").is_file():
+                hint = " It has adapter_model.bin, a pickle, which is not loaded: save the adapter again with current PEFT."
+            raise ValueError(f"`history_adapter` {str(folder)!r} has no {name}, so it is no saved PEFT adapter.{hint}")
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`history_adapter`: {str(folder / CONFIG_FILE)!r} is not valid JSON ({error}).") from error
+    return config
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        next((line for line in lines if "size mismatch" in line or "not found" in line), lines[0] if lines else "")
+        + "."
+    )

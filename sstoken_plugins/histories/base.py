@@ -1,0 +1,78 @@
+"""The base model: the trained adapter switched off."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from . import LiveHistory
+
+
+class BaseHistory(LiveHistory):
+    """The paper's default: the model before fine-tuning began. Costs one forward pass and no memory."""
+
+    requires_adapter = True
+
+    def attach(self, model: nn.Module) -> None:
+        require_adapter(model, "base")
+        for name, config in model.peft_config.items():
+            if (bias := getattr(config, "bias", "none")) != "none":
+                raise ValueError(
+                    f"`history` is 'base' but adapter {name!r} trains biases (bias={bias!r}), which stay changed when the "
+                    "adapter is switched off: set its `bias` to 'none', or use `history` 'adapter'."
+                )
+        if adapter_has_learned(model):
+            warnings.warn(
+                "`history` is 'base' and training continues from an adapter that has learned already: tokens are compared "
+                "with the base model below that adapter, not with where this run starts. If you want the latter, set "
+                "`history` to 'adapter' and `history_adapter` to the folder you continue from.",
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def active(self, model: nn.Module) -> Iterator[None]:
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        try:
+            with model.disable_adapter():
+                yield
+        finally:
+            # PEFT makes the whole active adapter trainable again, parts that the user had frozen included.
+            restore_trainable(model, trainable)
+
+
+def require_adapter(model: nn.Module, history: str) -> None:
+    """Raises:
+    ValueError: unless the model has a PEFT adapter that can be switched off.
+    """
+    if not hasattr(model, "peft_config") or not hasattr(model, "disable_adapter"):
+        raise ValueError(
+            f"`history` is {history!r} but the model has no adapter: in full fine-tuning the earlier weights are gone "
+            "after the first step. Train with LoRA or QLoRA, or set `gamma` to 0 to select by attention alone."
+        )
+    for name, config in model.peft_config.items():
+        if getattr(config, "is_prompt_learning", False):
+            raise ValueError(
+                f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: token "
+                "selection supports adapters on weights, such as LoRA."
+            )
+
+
+def adapter_has_learned(model: Any) -> bool:
+    """Whether switching the adapter off would change the model: some LoRA B matrix is not zero."""
+    return any(
+        bool(parameter.detach().count_nonzero())
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ("lora_B" in name or "lora_embedding_B" in name)
+    )
+
+
+def restore_trainable(model: nn.Module, trainable: list[nn.Parameter]) -> None:
+    """Makes exactly these parameters require gradients."""
+    wanted = {id(parameter) for parameter in trainable}
+    for parameter in model.parameters():
+        if parameter.requires_grad != (id(parameter) in wanted):
+            parameter.requires_grad_(id(parameter) in wanted)

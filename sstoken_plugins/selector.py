@@ -1,0 +1,185 @@
+"""The one object that an integration talks to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import plugins
+from .attention import PromptAttention
+from .config import SSTokenConfig
+from .documents import Documents
+from .dropout import Dropout
+from .forward import TokenForward, check_against_logits, token_forward, unwrapped
+from .selection import Selection, TokenScores
+from .telemetry import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+class TokenSelector:
+    """Chooses the tokens of every micro-batch and gives what their loss is made of.
+
+        selector = TokenSelector(SSTokenConfig(rho=0.6))      # names and files are checked here, no model needed
+        selector.attach(model)                                # after the adapter is on, before any wrapping
+        for step, micro_batches in enumerate(loader):
+            denominator = sum(selector.denominator(batch) for batch in micro_batches)
+            for batch in micro_batches:
+                forward, selection = selector.forward(model, batch, step)
+                weighted_nll(forward.log_probs, selection.weights, denominator).backward()
+            optimizer.step()
+            selector.step_end(step + 1)
+
+    Raises:
+        ValueError: for unknown names and for what the chosen history can tell without the model.
+    """
+
+    def __init__(self, config: SSTokenConfig) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.strategy = plugins.lookup("strategy", config.strategy, plugins.strategies())(config)
+        known = plugins.signals()
+        # Which signals are read can change with the step (a warm-up), so all that may be are looked up now.
+        names = {name for step in (0, config.rel_warmup_steps) for name in self.strategy.signals(step)}
+        self._signals = {name: plugins.lookup("signal", name, known)(config) for name in sorted(names)}
+        history = plugins.lookup("history", config.history, plugins.histories())
+        self.history = history(config) if "history" in self.needs else None
+        self._probe: PromptAttention | None = None
+        self._dropout: Dropout | None = None
+        self._model: nn.Module | None = None
+        self._checked = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the signals in use need at any time: "history", "attention"."""
+        return frozenset().union(*(signal.needs for signal in self._signals.values()))
+
+    def attach(self, model: nn.Module) -> None:
+        """Prepares the model, before it is wrapped for distributed training.
+
+        Raises:
+            ValueError: if this model cannot serve what was asked for.
+        """
+        self._model = model
+        keep_4bit_differentiable(model)
+        if self.history is not None:
+            self.history.attach(model)
+        if "attention" in self.needs:
+            self._probe = PromptAttention(model, self.config.attention_layer)
+        self._dropout = Dropout(model)
+        if self._dropout.active and self.needs:
+            logger.warning(
+                "The model has dropout: scores are taken without it, in one more forward pass. Set it to 0 "
+                "(lora_dropout: 0) and the training pass itself gives the scores."
+            )
+
+    def denominator(self, inputs: Mapping[str, Any]) -> Tensor:
+        """What a micro-batch adds to the number that its optimizer step's loss is divided by: a float64 scalar.
+
+        With selection this is the number of tokens that will be kept, known from the labels alone.
+        """
+        n_response = Documents.from_batch(inputs).n_response
+        total: Tensor = self.strategy.denominator(n_response).double().sum()
+        return total
+
+    def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
+        """The training pass of a micro-batch, and what to learn from it.
+
+        Args:
+            model: the model as the trainer calls it, wrapped or not.
+            inputs: the batch as the collator gives it: `input_ids`, `labels`, ...
+            step: optimizer steps done so far.
+
+        Returns:
+            The differentiable results of the pass, and the selection with its `weights`. The loss is
+            `weighted_nll(forward.log_probs, selection.weights, denominator)`.
+
+        Raises:
+            FloatingPointError: if a log-probability is not finite.
+        """
+        if self._dropout is None:
+            raise RuntimeError("TokenSelector.attach(model) has to be called before forward.")
+        if not self._checked:
+            with self._dropout.off():
+                check_against_logits(model, inputs)
+            self._checked = True
+        documents = Documents.from_batch(inputs)
+        names = self.strategy.signals(step)
+        needs = frozenset().union(*(self._signals[name].needs for name in names))
+        probe = self._probe if "attention" in needs else None
+
+        history_log_probs = None
+        if self.history is not None and "history" in needs:
+            history_log_probs = self.history.log_probs(
+                unwrapped(model), inputs, documents, lambda: self._score(model, inputs, documents).log_probs
+            )
+        # With dropout the training pass is no measure; without, it is the same pass.
+        scored = self._score(model, inputs, documents, probe) if self._dropout.active and names else None
+        forward = token_forward(model, inputs, documents, None if scored else probe)
+        measured = scored or forward
+        scores = TokenScores(
+            documents=documents,
+            input_ids=inputs["input_ids"],
+            log_probs=measured.log_probs.detach(),
+            entropy=measured.entropy,
+            history_log_probs=history_log_probs,
+            attention=measured.attention,
+            step=step,
+        )
+        _require_finite("current", forward.log_probs, scores)
+        if history_log_probs is not None:
+            _require_finite("history", history_log_probs, scores)
+        selection = self.select(scores)
+        plugins.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
+        return forward, selection
+
+    @torch.no_grad()
+    def select(self, scores: TokenScores) -> Selection:
+        """The selection that follows from known scores; runs no model."""
+        signals = {name: self._signals[name](scores) for name in self.strategy.signals(scores.step)}
+        weights = self.strategy.weights(signals, scores.documents, scores.step)
+        return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
+
+    def step_end(self, step: int) -> None:
+        """To be called after every optimizer step; `step` counts them from 1."""
+        if self.history is not None and self._model is not None:
+            self.history.step_end(self._model, step)
+
+    def describe(self) -> dict[str, Any]:
+        """What a resumed run has to have in common with the run it continues, as JSON values."""
+        return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
+
+    @torch.no_grad()
+    def _score(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, probe: PromptAttention | None = None
+    ) -> TokenForward:
+        assert self._dropout is not None
+        with self._dropout.off():
+            return token_forward(model, inputs, documents, probe)
+
+
+def keep_4bit_differentiable(model: nn.Module) -> None:
+    """Stops bitsandbytes from repacking 4-bit layers in evaluation, on CPUs with AVX512-BF16.
+
+    The repacked layers serve inference only: after one evaluation, the gradients of all later training steps are wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _require_finite(which: str, log_probs: Tensor, scores: TokenScores) -> None:
+    if torch.isfinite(log_probs).all():
+        return
+    row, column = (~torch.isfinite(log_probs)).nonzero()[0].tolist()
+    document = int(scores.documents.ids[row, column])
+    tokens = scores.input_ids[row][scores.documents.ids[row] == document][:12].tolist()
+    raise FloatingPointError(
+        f"The {which} model's log-probability of a token is {log_probs[row, column].item()} in step {scores.step}, row "
+        f"{row}, position {column} of the micro-batch (document {document}, which begins with token ids {tokens}). The "
+        "weights or the loss have diverged: lower the learning rate, or train in bfloat16 instead of float16."
+    )

@@ -1,0 +1,44 @@
+"""The metrics that every tracker shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .hookspecs import hookimpl
+from .selection import Selection
+
+PREFIX = "sstoken/"
+
+
+class Metrics:
+    """Running means, kept on the device until somebody logs."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def record(self, name: str, total: Tensor, count: Tensor) -> None:
+        pair = torch.stack([total.detach().double(), count.detach().double()])
+        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def drain(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
+        """The means since the last call. `reduce` sums a tensor over processes; all of them must call this together."""
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        sums = reduce(torch.stack([self._sums[name] for name in names])).tolist()
+        self._sums = {}
+        return {PREFIX + name: total / count for name, (total, count) in zip(names, sums, strict=True) if count}
+
+
+@hookimpl
+def observe(selection: Selection, record: Callable[[str, Tensor, Tensor], None]) -> None:
+    kept, dropped = selection.kept, selection.dropped
+    record("keep_rate", kept.sum(), selection.documents.response.sum())
+    for name in ("rel", "attention"):
+        if name in selection.signals:
+            values = selection.signals[name]
+            record(f"{name}_kept", torch.where(kept, values, 0).sum(), kept.sum())
+            record(f"{name}_dropped", torch.where(dropped, values, 0).sum(), dropped.sum())
