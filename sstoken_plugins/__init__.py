@@ -5,8 +5,8 @@ On tensors, in any training loop: `select_tokens`, or its parts `Documents`, `re
 
 On a model: `PromptAttention` and `token_log_probs` read the signals, `TokenSelector` does the whole of it.
 
-Extending: `hookimpl`, and the classes `Signal`, `History`, `LiveHistory` and `Strategy` to derive from; `hookspecs` says
-how.
+Extending: `hookimpl`, and the classes `Signal`, `History`, `LiveHistory` and `Strategy` to derive from; `hookspecs`
+says how.
 """
 
 from .attention import PromptAttention

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +18,10 @@ class PromptAttention:
 
         mass = (weights * prompt[:, None, None, :]).sum(-1).mean(1)
 
-    Attention is linear in its values: the same kernel, called once more with the indicator of the prompt as value, gives
-    exactly this sum. It costs O(S) memory and one attention call, works under SDPA, FlashAttention, FlexAttention and
-    eager attention, with grouped heads, sliding windows, soft-capping and sinks, and the model's own call is untouched.
+    Attention is linear in its values: the same kernel, called once more with the indicator of the prompt as value,
+    gives exactly this sum. It costs O(S) memory and one attention call, works under SDPA, FlashAttention,
+    FlexAttention and eager attention, with grouped heads, sliding windows, soft-capping and sinks, and the model's own
+    call is untouched.
 
     Args:
         model: a transformers (or PEFT) causal language model.
@@ -30,13 +31,13 @@ class PromptAttention:
         ValueError: if the layer does not exist or has no softmax attention that can be read.
     """
 
-    def __init__(self, model: nn.Module, layer: int = -1) -> None:
+    def __init__(self, model: Any, layer: int = -1) -> None:
         layers = attention_layers(model)
         name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
         if not layers:
             raise ValueError(
-                f"`attention_layer`: {name} does not run its attention through transformers' attention interface, so the "
-                "attention to the prompt cannot be read. Set `gamma` to 1 to select by the excess loss alone."
+                f"`attention_layer`: {name} does not run its attention through transformers' attention interface, so "
+                "the attention to the prompt cannot be read. Set `gamma` to 1 to select by the excess loss alone."
             )
         indices = sorted(layers)
         if layer == -1:
@@ -54,22 +55,23 @@ class PromptAttention:
                 )
                 + f": choose one of {indices}, or -1 for the last of them."
             )
-        self.module = layers[index]
+        self.module: Any = layers[index]
+        self._namespace = _namespace(self.module)
 
     @contextlib.contextmanager
     def record(self, prompt: Tensor) -> Iterator[list[Tensor]]:
         """While open, a forward pass records the mass on `prompt` (B, S) bool.
 
-        Only the forward pass itself records: gradient checkpointing runs the layer again in backward, with this closed.
+        Only the forward pass itself records: gradient checkpointing runs the layer again in backward, with this
+        closed.
 
         Yields:
             A list that holds one (B, S) float32 tensor after the forward pass. Rows of padding are meaningless.
         """
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
+        functions = self._namespace["ALL_ATTENTION_FUNCTIONS"]
         implementation = self.module.config._attn_implementation or "eager"
-        registered = ALL_ATTENTION_FUNCTIONS.get(implementation)
-        attend = registered or sys.modules[type(self.module).__module__].eager_attention_forward
+        registered = functions.get(implementation)
+        attend = registered or self._namespace["eager_attention_forward"]
         recorded: list[Tensor] = []
 
         def recording(
@@ -90,28 +92,37 @@ class PromptAttention:
                     recorded.append(mass[..., 0].float().mean(2))
             return output
 
-        ALL_ATTENTION_FUNCTIONS[implementation] = recording
+        functions[implementation] = recording
         try:
             yield recorded
         finally:
-            if registered is None:
-                del ALL_ATTENTION_FUNCTIONS[implementation]
-            else:
-                ALL_ATTENTION_FUNCTIONS[implementation] = registered
+            # Uncovers what is registered for all of transformers, so that later registrations stay effective here.
+            del functions[implementation]
+            if functions.get(implementation) is not registered:
+                functions[implementation] = registered
 
 
-def attention_layers(model: nn.Module) -> dict[int, nn.Module]:
+def attention_layers(model: Any) -> dict[int, nn.Module]:
     """The self-attention modules that go through transformers' attention interface, by layer index."""
     return {
         module.layer_idx: module
         for module in model.modules()
         if isinstance(getattr(module, "layer_idx", None), int)
         and hasattr(getattr(module, "config", None), "_attn_implementation")
-        and "Attention" in type(module).__name__
-        and hasattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS")
+        and _namespace(module)
     }
 
 
-def _layer_count(model: nn.Module, indices: list[int]) -> int:
+def _namespace(module: nn.Module) -> dict[str, Any]:
+    """The globals of a module's forward, if that picks its kernel from transformers' attention interface; else none.
+
+    A hybrid model has layers of linear attention beside it, in the same file and under similar names.
+    """
+    forward: Any = inspect.unwrap(type(module).forward)
+    uses_interface = "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
+    return forward.__globals__ if uses_interface else {}
+
+
+def _layer_count(model: Any, indices: list[int]) -> int:
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     return max(getattr(config, "num_hidden_layers", 0) or 0, indices[-1] + 1)

@@ -1,4 +1,4 @@
-"""Every option of the project, validated and documented once; the integrations expose this class, they do not repeat it."""
+"""Every option, validated and documented once; the integrations expose this class, they do not repeat it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SSTokenConfig:
 
     strategy: str = _option(
         "sstoken",
-        "Which tokens train: 'sstoken', 'signal' (the best rho by the one signal named in `signal`), 'random', 'full', "
-        "or the name a plugin registered.",
+        "Which tokens train: 'sstoken', 'signal' (the best rho by the one signal named in `signal`), 'random', "
+        "'full', or the name a plugin registered.",
     )
     rho: float = _option(0.6, "Fraction of each sample's response tokens that trains, in (0, 1].")
     gamma: float = _option(
@@ -36,8 +36,8 @@ class SSTokenConfig:
     )
     history: str = _option(
         "base",
-        "The earlier self that tokens are compared with: 'base' (the trained adapter switched off), 'adapter' (a frozen "
-        "adapter, see `history_adapter`), or the name a plugin registered.",
+        "The earlier self that tokens are compared with: 'base' (the trained adapter switched off), 'adapter' (a "
+        "frozen adapter, see `history_adapter`), or the name a plugin registered.",
     )
     history_adapter: str | None = _option(None, "Folder of the PEFT adapter that history 'adapter' uses.")
     attention_layer: int = _option(-1, "Layer whose attention to the prompt is read; negative counts from the last.")
@@ -79,8 +79,8 @@ class SSTokenConfig:
             raise ValueError("`strategy` is 'signal' but `signal` is not set: set it to the name of a signal.")
         if self.signal and self.strategy == "sstoken":
             raise ValueError(
-                f"`signal` is {self.signal!r} but `strategy` is 'sstoken', which reads 'rel' and 'attention' and would "
-                "ignore it: set `strategy` to 'signal', or remove `signal`."
+                f"`signal` is {self.signal!r} but `strategy` is 'sstoken', which reads 'rel' and 'attention' and "
+                "would ignore it: set `strategy` to 'signal', or remove `signal`."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,6 +107,6 @@ class SSTokenConfig:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name nobody registered."""
     return ValueError(
-        f"`{kind}` is {name!r}, which is not registered. Known: {', '.join(sorted(known))}. A plugin adds its own when "
-        "its package is installed in this environment."
+        f"`{kind}` is {name!r}, which is not registered. Known: {', '.join(sorted(known))}. A plugin adds its own "
+        "when its package is installed in this environment."
     )

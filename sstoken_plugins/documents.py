@@ -31,7 +31,7 @@ class Documents:
 
     @classmethod
     def from_batch(cls, inputs: Mapping[str, Any]) -> Documents:
-        """Reads `labels` and, where the batch has them, `attention_mask` and `position_ids`, as a collator gives them."""
+        """Reads `labels` and, where a collator gives them, `attention_mask` and `position_ids`."""
         return cls.from_labels(inputs["labels"], inputs.get("attention_mask"), inputs.get("position_ids"))
 
     @classmethod
@@ -60,8 +60,9 @@ class Documents:
         else:
             if attention_mask.shape != labels.shape:
                 raise ValueError(
-                    f"`attention_mask` has shape {tuple(attention_mask.shape)} and `labels` {tuple(labels.shape)}; token "
-                    "selection needs a mask with one entry per token. For packed rows pass `position_ids` instead."
+                    f"`attention_mask` has shape {tuple(attention_mask.shape)} and `labels` {tuple(labels.shape)}; "
+                    "token selection needs a mask with one entry per token. For packed rows pass `position_ids` "
+                    "instead."
                 )
             real = attention_mask != 0
             starts[:, 1:] |= attention_mask[:, 1:] != attention_mask[:, :-1]

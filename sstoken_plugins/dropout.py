@@ -13,8 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 class Dropout:
     """Every source of dropout in a model: modules, and the rates that attention layers pass to their kernels.
 
-    `model.eval()` would do more than wanted: it turns gradient checkpointing off, and makes bitsandbytes repack its 4-bit
-    layers for inference on some CPUs.
+    `model.eval()` would do more than wanted: it turns gradient checkpointing off, and makes bitsandbytes repack its
+    4-bit layers for inference on some CPUs.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -26,9 +26,9 @@ class Dropout:
                 continue
             values = vars(holder) if hasattr(holder, "__dict__") else {}
             for name, value in values.items():
-                if ("dropout" in name or "layerdrop" in name or name.endswith("pdrop")) and type(value) is float:
-                    if value > 0:
-                        self._rates.append((values, name))
+                is_rate = "dropout" in name or "layerdrop" in name or name.endswith("pdrop")
+                if is_rate and type(value) is float and value > 0:
+                    self._rates.append((values, name))
 
     @property
     def active(self) -> bool:

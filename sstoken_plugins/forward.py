@@ -63,13 +63,14 @@ def token_forward(
     arguments = {name: value for name, value in inputs.items() if name not in _LOSS_ARGUMENTS}
     arguments["use_cache"] = False
     inner = unwrapped(model)
+    recording: contextlib.AbstractContextManager[list[Tensor]]
     recording = probe.record(documents.prompt) if probe else contextlib.nullcontext([])
     with token_log_probs(inner, inputs["labels"], documents.response) as captured, recording as recorded:
         outputs = model(**arguments)
     if len(captured) != 1:
         raise ValueError(
-            f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass; token selection needs "
-            "exactly one. Another patch of the model's forward or loss is in the way: switch it off."
+            f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass; token selection "
+            "needs exactly one. Another patch of the model's forward or loss is in the way: switch it off."
         )
     if probe and not recorded:
         raise ValueError(
@@ -90,8 +91,8 @@ def token_forward(
 def check_against_logits(model: nn.Module, inputs: Mapping[str, Any], tokens: int = 16) -> None:
     """Compares the log-probabilities with those of the model's own logits, on the first tokens of a batch.
 
-    Architectures may do anything to their logits after the head. Training on numbers that are off by such a step would go
-    unnoticed, so this is checked once, on a handful of tokens, before the first step.
+    Architectures may do anything to their logits after the head. Training on numbers that are off by such a step would
+    go unnoticed, so this is checked once, on a handful of tokens, before the first step.
 
     Raises:
         ValueError: if they differ.
@@ -108,6 +109,7 @@ def check_against_logits(model: nn.Module, inputs: Mapping[str, Any], tokens: in
     difference = (ours[:, 1:] - theirs).abs().max().item() if ids.shape[1] > 1 else 0.0
     if not difference <= (0.25 if low_precision else 1e-3):
         raise ValueError(
-            f"The per-token log-probabilities of {type(unwrapped(model)).__name__} differ by {difference:.3g} from those "
-            "of its own logits: it changes its logits in a way that is not supported yet. Please report the architecture."
+            f"The per-token log-probabilities of {type(unwrapped(model)).__name__} differ by {difference:.3g} from "
+            "those of its own logits: it changes its logits in a way that is not supported yet. Please report the "
+            "architecture."
         )

@@ -42,7 +42,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
         log_probs = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
         entropy = torch.empty_like(log_probs)
         is_top1 = torch.empty_like(targets, dtype=torch.bool)
-        for rows in torch.arange(targets.numel(), device=hidden.device).split(rows_per_chunk):
+        for rows in torch.split(torch.arange(targets.numel(), device=hidden.device), rows_per_chunk):
             log_softmax = project(hidden[rows]).log_softmax(-1)
             log_probs[rows] = log_softmax.gather(-1, targets[rows, None])[:, 0]
             entropy[rows] = -(log_softmax.exp() * log_softmax).sum(-1)
@@ -54,13 +54,13 @@ class _ChunkedLogProbs(torch.autograd.Function):
         return log_probs, entropy, is_top1
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch does not annotate it
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         targets, hidden, *parameters = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden)
         # Many small chunks are added up: in bfloat16 the sum would lose what the single matmul of plain SFT keeps.
         grad_parameters = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
-        for rows in grad.nonzero()[:, 0].split(ctx.rows_per_chunk):
+        for rows in torch.split(grad.nonzero()[:, 0], ctx.rows_per_chunk):
             with torch.enable_grad(), ctx.autocast():
                 chunk = hidden[rows].detach().requires_grad_()
                 log_probs = ctx.project(chunk).log_softmax(-1).gather(-1, targets[rows, None])[:, 0]
@@ -108,7 +108,7 @@ def _scaling(config: Any) -> Callable[[Tensor], Tensor]:
     return scaled
 
 
-def output_head(model: nn.Module) -> nn.Module:
+def output_head(model: Any) -> nn.Module:
     """The module that turns hidden states into logits.
 
     Raises:
@@ -124,7 +124,7 @@ def output_head(model: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
-def token_log_probs(model: nn.Module, labels: Tensor, response: Tensor) -> Iterator[list[TokenLogProbs]]:
+def token_log_probs(model: Any, labels: Tensor, response: Tensor) -> Iterator[list[TokenLogProbs]]:
     """While open, a forward pass of `model` yields log-probabilities of the labels instead of logits.
 
     The naive equivalent, with `logits = model(**inputs).logits`:
@@ -133,8 +133,8 @@ def token_log_probs(model: nn.Module, labels: Tensor, response: Tensor) -> Itera
         log_probs[:, 1:] = log_softmax.gather(-1, labels[:, 1:, None])[..., 0]   # 0 where `response` is False
 
     The head itself works chunk by chunk inside the model's own forward pass, so PEFT, DDP, FSDP and gradient
-    checkpointing see nothing unusual. The pass must not get `labels`, or the model would take a loss of what is left of
-    its logits: a (B, S, 1) tensor that only keeps the autograd graph of the wrapped model connected.
+    checkpointing see nothing unusual. The pass must not get `labels`, or the model would take a loss of what is left
+    of its logits: a (B, S, 1) tensor that only keeps the autograd graph of the wrapped model connected.
 
     Args:
         model: the unwrapped transformers or PEFT model; the call itself may go through any wrapper of it.
@@ -156,8 +156,8 @@ def token_log_probs(model: nn.Module, labels: Tensor, response: Tensor) -> Itera
     def forward(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
         if hidden.shape[:2] != labels.shape:
             raise ValueError(
-                f"The output head of {type(model).__name__} got hidden states of shape {tuple(hidden.shape)} for labels "
-                f"of shape {tuple(labels.shape)}: prompt-learning adapters and sliced logits are not supported."
+                f"The output head of {type(model).__name__} got hidden states of shape {tuple(hidden.shape)} for "
+                f"labels of shape {tuple(labels.shape)}: prompt-learning adapters and sliced logits are not supported."
             )
         # Position t - 1 predicts token t.
         predicts = response[:, 1:].to(hidden.device)
@@ -167,14 +167,14 @@ def token_log_probs(model: nn.Module, labels: Tensor, response: Tensor) -> Itera
         captured.append(TokenLogProbs(*(_put_back(values, predicts) for values in (log_probs, entropy, is_top1))))
         return captured[-1].log_probs.unsqueeze(-1).to(hidden.dtype)
 
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward
     try:
         yield captured
     finally:
         if replaced_before is None:
             del head.__dict__["forward"]
         else:
-            head.forward = replaced_before  # type: ignore[method-assign]
+            head.forward = replaced_before
 
 
 def _put_back(values: Tensor, mask: Tensor) -> Tensor:

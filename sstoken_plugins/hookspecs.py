@@ -72,13 +72,14 @@ def register_strategies(register: Callable[[str, type[Strategy]], None]) -> None
 
 @hookspec
 def observe(selection: Selection, record: Callable[[str, Tensor, Tensor], None]) -> None:
-    """See every micro-batch's selection; `record(name, total, count)` adds the mean `total / count` to the trainer's log.
+    """See every micro-batch's selection; `record(name, total, count)` adds the mean `total / count` to the log.
 
         @hookimpl
         def observe(selection, record):
             kept = selection.kept
-            record("kept_entropy", (selection.scores.entropy * kept).sum(), kept.sum())   # logged as sstoken/kept_entropy
+            record("kept_entropy", (selection.scores.entropy * kept).sum(), kept.sum())
 
-    Totals and counts are summed over micro-batches and processes before they are divided. Observers must not change
-    the selection, and should not read values back from the device: training would wait for them.
+    The trainer logs this as `sstoken/kept_entropy`. Totals and counts are summed over micro-batches and processes
+    before they are divided. Observers must not change the selection, and should not read values back from the device:
+    training would wait for them.
     """

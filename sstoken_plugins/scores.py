@@ -18,7 +18,7 @@ def retrospective_excess_loss(log_probs: Tensor, history_log_probs: Tensor) -> T
 
 
 def minmax(values: Tensor, documents: Documents) -> Tensor:
-    """`(x - min) / (max - min)` over the response tokens of each document; 0 where all are equal, and off the response.
+    """`(x - min) / (max - min)` over each document's response tokens; 0 where all are equal, and off the response.
 
     Args:
         values: (B, S) float.
@@ -57,7 +57,7 @@ def sstoken_score(
 
 
 def keep_count(n_response: Tensor, rho: float) -> Tensor:
-    """The smallest `k` with `k / n >= rho`: 11 for 0.55 of 20, where `ceil(0.55 * 20)` is 12 in floating point.
+    """The smallest `k` with `k / n >= rho`: 55 for 0.55 of 100, where `ceil(0.55 * 100)` is 56 in floating point.
 
     Args:
         n_response: int, any shape.
@@ -142,8 +142,8 @@ def weighted_nll(log_probs: Tensor, weights: Tensor, denominator: Tensor | float
     """`-(weights * log_probs).sum() / denominator`: the training loss of one micro-batch.
 
     With 0/1 weights and, as denominator, the number of kept tokens of the whole optimizer step (all micro-batches, all
-    processes) this is cross-entropy over the kept tokens, whatever the batch and accumulation sizes. A denominator of 0
-    (nothing to learn in the whole step) gives 0, and the result can still be back-propagated.
+    processes) this is cross-entropy over the kept tokens, whatever the batch and accumulation sizes. A denominator of
+    0 (nothing to learn in the whole step) gives 0, and the result can still be back-propagated.
     """
     denominator = torch.as_tensor(denominator, dtype=torch.float32, device=log_probs.device)
     return -(weights * log_probs).sum() / torch.where(denominator > 0, denominator, 1)

@@ -162,10 +162,11 @@ class TokenSelector:
             return token_forward(model, inputs, documents, probe)
 
 
-def keep_4bit_differentiable(model: nn.Module) -> None:
+def keep_4bit_differentiable(model: Any) -> None:
     """Stops bitsandbytes from repacking 4-bit layers in evaluation, on CPUs with AVX512-BF16.
 
-    The repacked layers serve inference only: after one evaluation, the gradients of all later training steps are wrong.
+    The repacked layers serve inference only: after one evaluation, the gradients of all later training steps are
+    wrong.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -179,7 +180,8 @@ def _require_finite(which: str, log_probs: Tensor, scores: TokenScores) -> None:
     document = int(scores.documents.ids[row, column])
     tokens = scores.input_ids[row][scores.documents.ids[row] == document][:12].tolist()
     raise FloatingPointError(
-        f"The {which} model's log-probability of a token is {log_probs[row, column].item()} in step {scores.step}, row "
-        f"{row}, position {column} of the micro-batch (document {document}, which begins with token ids {tokens}). The "
-        "weights or the loss have diverged: lower the learning rate, or train in bfloat16 instead of float16."
+        f"The {which} model's log-probability of a token is {log_probs[row, column].item()} in step {scores.step}, "
+        f"row {row}, position {column} of the micro-batch (document {document}, which begins with token ids "
+        f"{tokens}). The weights or the loss have diverged: lower the learning rate, or train in bfloat16 instead of "
+        "float16."
     )

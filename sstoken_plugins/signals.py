@@ -76,8 +76,12 @@ class Noise(Signal):
     def __call__(self, scores: TokenScores) -> Tensor:
         documents = scores.documents
         token = _mix(scores.input_ids + _mix(documents.positions + _mix_int(self.config.seed)))
-        document = torch.zeros_like(token).view(-1).index_add_(0, documents.ids.clamp(min=0).flatten(),
-                                                               torch.where(documents.ids >= 0, token, 0).flatten())  # fmt: skip
+        real = documents.ids >= 0
+        document = (
+            torch.zeros_like(token)
+            .flatten()
+            .index_add_(0, documents.ids.clamp(min=0).flatten(), torch.where(real, token, 0).flatten())
+        )
         hashed = _mix(_mix(token + documents.spread(document)) + _mix_int(scores.step))
         return (hashed & ((1 << 24) - 1)).float() / (1 << 24)
 

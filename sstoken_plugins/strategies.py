@@ -33,8 +33,8 @@ class Strategy(ABC):
     def denominator(self, n_response: Tensor) -> Tensor:
         """What a document adds to the number that the optimizer step's loss is divided by.
 
-        It has to follow from the labels alone, because the loss of the first micro-batch is divided by the sum over all
-        micro-batches and processes. Default: the number of response tokens, as in plain fine-tuning.
+        It has to follow from the labels alone, because the loss of the first micro-batch is divided by the sum over
+        all micro-batches and processes. Default: the number of response tokens, as in plain fine-tuning.
 
         Args:
             n_response: (N,) int64, number of response tokens of each document.

@@ -24,7 +24,7 @@ class Metrics:
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def drain(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
-        """The means since the last call. `reduce` sums a tensor over processes; all of them must call this together."""
+        """The means since the last call. `reduce` sums a tensor over processes; all must call this together."""
         if not self._sums:
             return {}
         names = sorted(self._sums)

@@ -70,9 +70,16 @@ class SSTokenTrainerMixin:
             save_state(self.token_selector, Path(output_dir))
 
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        if self.token_selector is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+            return
+        load_state(self.token_selector, Path(resume_from_checkpoint))
+        dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        if self.token_selector is not None:
-            load_state(self.token_selector, Path(resume_from_checkpoint))
+        # PEFT loads an adapter in float32, also where the run that saved it trained it in bfloat16 (QLoRA under TRL).
+        for name, parameter in self.model.named_parameters():
+            if name in dtypes:
+                parameter.data = parameter.data.to(dtypes[name])
 
     def _aux_loss_scale(self: Any) -> float:
         """Weight of the auxiliary loss of mixture-of-experts models: a mean over micro-batches and processes."""

@@ -18,8 +18,8 @@ class History(ABC):
     """Log-probabilities of the batch's tokens under an earlier self of the model.
 
     Life of a history: constructed from the configuration before any model is loaded (refuse there what can't work),
-    `attach`ed to the model once, asked for `log_probs` of every micro-batch, told of the end of every optimizer step, and
-    its `state_dict` is part of every checkpoint.
+    `attach`ed to the model once, asked for `log_probs` of every micro-batch, told of the end of every optimizer step,
+    and its `state_dict` is part of every checkpoint.
     """
 
     requires_adapter: ClassVar[bool] = False

@@ -22,8 +22,8 @@ class AdapterHistory(LiveHistory):
     """A frozen adapter from a folder, as a second PEFT adapter on the same base model. Costs one forward pass and the
     adapter's own memory.
 
-    Its layers carry the second set of weights, but `model.peft_config` does not list it: whatever saves, pushes, merges
-    or describes the model sees the trained adapter alone.
+    Its layers carry the second set of weights, but `model.peft_config` does not list it: whatever saves, pushes,
+    merges or describes the model sees the trained adapter alone.
     """
 
     requires_adapter = True
@@ -39,7 +39,7 @@ class AdapterHistory(LiveHistory):
         self._peft_config = read_adapter_config(self.folder)
         self._fingerprint = _sha256(self.folder / WEIGHTS_FILE)
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: Any) -> None:
         require_adapter(model, "adapter")
         self._check_base(model)
         trained = model.active_adapter
@@ -52,14 +52,14 @@ class AdapterHistory(LiveHistory):
             result = model.load_adapter(self.folder, self.name, is_trainable=False, use_safetensors=True)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} does not fit the model: {_first_line(error)} Use an adapter that "
-                "was trained on the same base model."
+                f"`history_adapter` {str(self.folder)!r} does not fit the model: {_first_line(error)} Use an adapter "
+                "that was trained on the same base model."
             ) from error
         if result.missing_keys or result.unexpected_keys:
             keys = [*result.missing_keys, *result.unexpected_keys]
             raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} does not fit the model: {len(keys)} weights are missing or have "
-                f"no place in it, such as {keys[0]!r}. Use an adapter that was trained on the same base model."
+                f"`history_adapter` {str(self.folder)!r} does not fit the model: {len(keys)} weights are missing or "
+                f"have no place in it, such as {keys[0]!r}. Use an adapter that was trained on the same base model."
             )
         model.set_adapter(trained)
         restore_trainable(model, trainable)
@@ -72,7 +72,7 @@ class AdapterHistory(LiveHistory):
             )
 
     @contextlib.contextmanager
-    def active(self, model: nn.Module) -> Iterator[None]:
+    def active(self, model: Any) -> Iterator[None]:
         trained = model.active_adapter
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         try:
@@ -85,13 +85,13 @@ class AdapterHistory(LiveHistory):
     def describe(self) -> Mapping[str, Any]:
         return {"adapter_sha256": self._fingerprint}
 
-    def _check_base(self, model: nn.Module) -> None:
+    def _check_base(self, model: Any) -> None:
         theirs = self._peft_config.get("base_model_name_or_path")
         ours = model.peft_config[model.active_adapter].base_model_name_or_path or model.config._name_or_path
         if theirs and ours and Path(theirs).name != Path(ours).name:
             raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} was trained on {theirs!r}, but this run trains {ours!r}: an adapter "
-                "only means something on its own base model. If both are the same model, correct "
+                f"`history_adapter` {str(self.folder)!r} was trained on {theirs!r}, but this run trains {ours!r}: an "
+                "adapter only means something on its own base model. If both are the same model, correct "
                 f"`base_model_name_or_path` in the adapter's {CONFIG_FILE}."
             )
 
@@ -113,14 +113,14 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ValueError(
-            f"`history_adapter` is {str(folder)!r}, which is not a folder: set it to the folder of a saved PEFT adapter. (One "
-            "from a hub has to be downloaded first.)"
+            f"`history_adapter` is {str(folder)!r}, which is not a folder: set it to the folder of a saved PEFT "
+            "adapter. (One from a hub has to be downloaded first.)"
         )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             hint = ""
             if name == WEIGHTS_FILE and (folder / "adapter_model.bin").is_file():
-                hint = " It has adapter_model.bin, a pickle, which is not loaded: save the adapter again with current PEFT."
+                hint = " It has adapter_model.bin, a pickle, which is not loaded: save it again with current PEFT."
             raise ValueError(f"`history_adapter` {str(folder)!r} has no {name}, so it is no saved PEFT adapter.{hint}")
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -17,24 +17,24 @@ class BaseHistory(LiveHistory):
 
     requires_adapter = True
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: Any) -> None:
         require_adapter(model, "base")
         for name, config in model.peft_config.items():
             if (bias := getattr(config, "bias", "none")) != "none":
                 raise ValueError(
-                    f"`history` is 'base' but adapter {name!r} trains biases (bias={bias!r}), which stay changed when the "
-                    "adapter is switched off: set its `bias` to 'none', or use `history` 'adapter'."
+                    f"`history` is 'base' but adapter {name!r} trains biases (bias={bias!r}), which stay changed when "
+                    "the adapter is switched off: set its `bias` to 'none', or use `history` 'adapter'."
                 )
         if adapter_has_learned(model):
             warnings.warn(
-                "`history` is 'base' and training continues from an adapter that has learned already: tokens are compared "
-                "with the base model below that adapter, not with where this run starts. If you want the latter, set "
-                "`history` to 'adapter' and `history_adapter` to the folder you continue from.",
+                "`history` is 'base' and training continues from an adapter that has learned already: tokens are "
+                "compared with the base model below that adapter, not with where this run starts. If you want the "
+                "latter, set `history` to 'adapter' and `history_adapter` to the folder you continue from.",
                 stacklevel=2,
             )
 
     @contextlib.contextmanager
-    def active(self, model: nn.Module) -> Iterator[None]:
+    def active(self, model: Any) -> Iterator[None]:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         try:
             with model.disable_adapter():
@@ -44,7 +44,7 @@ class BaseHistory(LiveHistory):
             restore_trainable(model, trainable)
 
 
-def require_adapter(model: nn.Module, history: str) -> None:
+def require_adapter(model: Any, history: str) -> None:
     """Raises:
     ValueError: unless the model has a PEFT adapter that can be switched off.
     """
@@ -56,8 +56,8 @@ def require_adapter(model: nn.Module, history: str) -> None:
     for name, config in model.peft_config.items():
         if getattr(config, "is_prompt_learning", False):
             raise ValueError(
-                f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: token "
-                "selection supports adapters on weights, such as LoRA."
+                f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: "
+                "token selection supports adapters on weights, such as LoRA."
             )
 
 

@@ -1,0 +1,128 @@
+"""A tiny model, a word-level tokenizer and data, made here; everything else is real TRL, PEFT and bitsandbytes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("trl")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
+
+WORDS = [f"w{i}" for i in range(60)]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'assistant' %}"
+    "{% generation %}{{ message.content }} </s>{% endgeneration %}{% else %}{{ message.content }} {% endif %}"
+    "{% endfor %}"
+)
+
+
+def sentence(rng: random.Random, least: int, most: int) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(least, most)))
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", chat_template=CHAT_TEMPLATE
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,  # large enough for attention and predictions to differ from uniform
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lora() -> LoraConfig:
+    return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])
+
+
+@pytest.fixture(scope="session")
+def adapters(model_dir, lora, tmp_path_factory) -> list[Path]:
+    """Two different adapters that have learned something."""
+    folders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), lora)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        folders.append(tmp_path_factory.mktemp(f"adapter-{seed}"))
+        model.save_pretrained(folders[-1])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    rng = random.Random(0)
+    return Dataset.from_list(
+        [{"prompt": sentence(rng, 2, 8), "completion": " " + sentence(rng, 3, 12)} for _ in range(24)]
+    )
+
+
+@pytest.fixture(scope="session")
+def conversations() -> Dataset:
+    rng = random.Random(1)
+
+    def turn(role: str) -> dict[str, str]:
+        return {"role": role, "content": sentence(rng, 2, 6)}
+
+    return Dataset.from_list([{"messages": [turn("user"), turn("assistant")] * rng.randint(1, 3)} for _ in range(24)])
+
+
+@pytest.fixture
+def make_trainer(model_dir, lora, dataset, tmp_path):
+    """Builds a trainer; what is not named has the value that most stories want."""
+
+    def build(cls=SSTokenSFTTrainer, *, model=None, peft_config=lora, train_dataset=dataset, **options):
+        named = {
+            key: options.pop(key)
+            for key in ("eval_dataset", "compute_loss_func", "quantization_config")
+            if key in options
+        }
+        defaults = {
+            "output_dir": tmp_path / "out",
+            "sstoken": True,
+            "max_steps": 2,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "bf16": False,
+            "use_cpu": True,
+            "report_to": [],
+            "save_strategy": "no",
+            "disable_tqdm": True,
+        }
+        # PEFT draws the adapter's weights; TRL before 1.16 does not seed them.
+        torch.manual_seed(7)
+        return cls(
+            model=str(model_dir) if model is None else model,
+            args=SSTokenSFTConfig(**{**defaults, **options}),
+            train_dataset=train_dataset,
+            peft_config=peft_config,
+            **named,
+        )
+
+    return build

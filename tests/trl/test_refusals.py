@@ -1,0 +1,70 @@
+"""What cannot work is refused before the model is loaded: here there is none to load."""
+
+from __future__ import annotations
+
+import pytest
+from datasets import Dataset
+
+PROMPTED = [{"prompt": "w1 w2", "completion": " w3 w4"}]
+CHAT = [{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}]
+
+
+def refused(make_trainer, rows=PROMPTED, *, match, **options):
+    with pytest.raises(ValueError, match=match):
+        make_trainer(model="/no/such/model", train_dataset=Dataset.from_list(rows), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"sstoken_rho": 0.0}, r"`sstoken_rho` is 0.0.*\(0, 1\]"),
+        ({"sstoken_rho": 1.2}, r"`sstoken_rho` is 1.2"),
+        ({"sstoken_gamma": -0.1}, r"`sstoken_gamma` is -0.1.*\[0, 1\]"),
+        ({"sstoken_rel_warmup_steps": -1}, r"`sstoken_rel_warmup_steps` is -1"),
+        ({"sstoken_history": "bass"}, r"`sstoken_history` is 'bass'.*Known: .*base"),
+        ({"sstoken_strategy": "best"}, r"`sstoken_strategy` is 'best'.*Known: full, random, signal, sstoken"),
+        (
+            {"sstoken_strategy": "signal", "sstoken_signal": "luck"},
+            r"`sstoken_signal` is 'luck'.*Known: attention, entropy",
+        ),
+        ({"sstoken_history": "adapter"}, r"`sstoken_history_adapter` is not set"),
+        ({"sstoken_history": "adapter", "sstoken_history_adapter": "/no/such"}, "'/no/such', which is not a folder"),
+        ({"packing": True, "packing_strategy": "wrapped"}, "`packing_strategy` is 'wrapped'.*'bfd'"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` is 0.1"),
+        ({"loss_type": "dft"}, "`loss_type` is 'dft'"),
+        ({"torch_compile": True}, "`torch_compile` is True"),
+        ({"compute_loss_func": print}, "`compute_loss_func` is set"),
+        ({"peft_config": None}, "`sstoken_history` is 'base' but there is no adapter"),
+        ({"completion_only_loss": False}, "`completion_only_loss` is False"),
+    ],
+)
+def test_option(make_trainer, options, match):
+    refused(make_trainer, match=match, **options)
+
+
+def test_data_without_prompt(make_trainer):
+    refused(make_trainer, [{"text": "w1 w2"}], match="plain text.*`sstoken_gamma` to 1")
+    refused(make_trainer, CHAT, match="`assistant_only_loss` to True")
+
+
+def test_vision_data(make_trainer):
+    refused(make_trainer, [{**PROMPTED[0], "images": ["a"]}], match="supports text only")
+
+
+def test_tokenised_data_without_prompt(make_trainer):
+    rows = [{"input_ids": [3, 4, 5], "labels": [3, 4, 5]}] * 4
+    with pytest.raises(ValueError, match="All of the first 4 samples have a label on every token"):
+        make_trainer(train_dataset=Dataset.from_list(rows))
+
+
+def test_data_without_prompt_is_fine_for_the_excess_loss_alone(make_trainer):
+    make_trainer(train_dataset=Dataset.from_list([{"text": "w1 w2 w3 w4"}] * 8), sstoken_gamma=1.0).train()
+
+
+def test_layer_that_does_not_exist(make_trainer):
+    with pytest.raises(ValueError, match=r"`sstoken_attention_layer` is 7.*2 layers.*\[0, 1\]"):
+        make_trainer(sstoken_attention_layer=7)
+
+
+def test_full_fine_tuning_without_history(make_trainer):
+    make_trainer(peft_config=None, sstoken_gamma=0.0)

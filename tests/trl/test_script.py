@@ -1,0 +1,107 @@
+"""The command line: `trl sft`'s flags and YAML, plus `--sstoken`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from sstoken_trl.sft import make_parser, run
+
+
+@pytest.fixture
+def data_dir(dataset, tmp_path):
+    (tmp_path / "data").mkdir()
+    dataset.to_json(tmp_path / "data" / "train.jsonl")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def settings(model_dir, data_dir, tmp_path):
+    return {
+        "model_name_or_path": str(model_dir),
+        "dataset_name": str(data_dir),
+        "output_dir": str(tmp_path / "out"),
+        "use_peft": True,
+        "lora_r": 4,
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "max_steps": 2,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 2,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+    }
+
+
+def log_of(folder):
+    newest = max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    return json.loads((newest / "trainer_state.json").read_text())["log_history"]
+
+
+def test_yaml_and_flags(settings, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump({**settings, "sstoken": True, "sstoken_rho": 0.5}))
+    run(["--config", str(config), "--sstoken_gamma", "0.25", "--sstoken_options", '{"half_life": 3}'])
+    assert 0.5 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.65
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+    state = json.loads((tmp_path / "out" / "checkpoint-2" / "sstoken.json").read_text())
+    assert state["config"]["gamma"] == 0.25
+    assert state["config"]["options"] == {"half_life": 3}
+
+
+def test_without_the_flag_it_is_plain_sft(settings, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    run(["--config", str(config)])
+    assert "sstoken/keep_rate" not in log_of(tmp_path / "out")[0]
+
+
+def test_every_flag_of_trl_sft_is_known():
+    from trl.scripts.sft import make_parser as trl_parser
+
+    theirs = {flag for action in trl_parser()._actions for flag in action.option_strings}
+    ours = {flag for action in make_parser()._actions for flag in action.option_strings}
+    assert theirs <= ours
+    assert {"--sstoken", "--sstoken_rho", "--sstoken_history_adapter", "--sstoken_rel_warmup_steps"} <= ours
+    make_parser().format_help()  # a stray % would fail here
+
+
+def test_misspelt_flag(settings):
+    with pytest.raises((SystemExit, ValueError)):
+        run(["--model_name_or_path", "x", "--sstoken_roh", "0.5"])
+
+
+def in_own_processes(launcher, settings, **changes):
+    flags = [f"--{key}={value}" for key, value in {**settings, **changes}.items() if not isinstance(value, list)]
+    flags += ["--lora_target_modules", "q_proj", "v_proj", "--sstoken"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", *launcher, *flags], check=True, env=env, timeout=300)
+
+
+@pytest.mark.slow
+def test_sstoken_sft_launches(settings, tmp_path):
+    in_own_processes(["sstoken_plugins.cli", "sft", "--num_processes", "1"], settings)
+    assert 0.6 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.75
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(settings, tmp_path):
+    """Two processes with half the batch each: the loss is divided by the kept tokens of both."""
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    script = ["-m", "sstoken_trl.sft"]
+    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 3, "lora_dropout": 0}
+    in_own_processes([*launch, "1", *script], settings, output_dir=one, per_device_train_batch_size=4, **common)
+    in_own_processes([*launch, "2", *script], settings, output_dir=two, per_device_train_batch_size=2, **common)
+    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-6
+    for x, y in zip(log_of(one), log_of(two), strict=True):
+        for name in ("loss", "sstoken/keep_rate", "sstoken/rel_kept", "sstoken/attention_dropped"):
+            if name in x:
+                assert x[name] == pytest.approx(y[name], abs=1e-5)
