@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import string
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ class AdapterHistory(LiveHistory):
     """A frozen adapter from a folder, as a second PEFT adapter on the same base model. Costs one forward pass and the
     adapter's own memory.
 
-    Its layers carry the second set of weights, but `model.peft_config` does not list it: whatever saves, pushes,
-    merges or describes the model sees the trained adapter alone.
+    Its layers carry the second set of weights, but neither `model.peft_config` nor `model.state_dict()` lists it:
+    whatever saves, pushes, merges or describes the model sees the trained adapter alone.
     """
 
     requires_adapter = True
@@ -43,11 +45,9 @@ class AdapterHistory(LiveHistory):
         require_adapter(model, "adapter")
         self._check_base(model)
         trained = model.active_adapter
-        # PEFT finds an adapter's weights by looking for its name inside parameter names.
-        while any(self.name in other or other in self.name for other in model.peft_config):
-            self.name = f"frozen_{len(self.name)}"
+        self.name = _free_name(model.peft_config)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        was_training = model.training
+        training = [(module, module.training) for module in model.modules()]
         try:
             result = model.load_adapter(self.folder, self.name, is_trainable=False, use_safetensors=True)
         except (RuntimeError, ValueError, KeyError) as error:
@@ -63,9 +63,13 @@ class AdapterHistory(LiveHistory):
             )
         model.set_adapter(trained)
         restore_trainable(model, trainable)
-        model.train(was_training)
+        for module, was in training:
+            module.training = was
         self._match_dtype(model, trained)
+        self._drop_nothing(model)
         del model.peft_config[self.name]
+        # PEFT saves all adapter weights in the state dict except those of other adapters that it knows of.
+        model.register_state_dict_post_hook(functools.partial(_leave_out, self.name))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ValueError(
                 "No parameter of the model is trainable: load the adapter in training with is_trainable=True."
@@ -104,6 +108,12 @@ class AdapterHistory(LiveHistory):
                 if twin is not None and twin.dtype != parameter.dtype:
                     parameter.data = parameter.data.to(twin.dtype)
 
+    def _drop_nothing(self, model: nn.Module) -> None:
+        """It is only ever scored; dropout of its own would look as if the training pass dropped something."""
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Dropout) and name.endswith(f".{self.name}"):
+                module.p = 0.0
+
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The adapter's configuration, after checking that the folder holds what is needed.
@@ -126,7 +136,24 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"`history_adapter`: {str(folder / CONFIG_FILE)!r} is not valid JSON ({error}).") from error
+    if (bias := config.get("bias", "none")) != "none":
+        raise ValueError(
+            f"`history_adapter` {str(folder)!r} was saved with biases (bias={bias!r}), which would replace those of "
+            "the base model in training: use an adapter without."
+        )
     return config
+
+
+def _free_name(taken: Collection[str]) -> str:
+    """A name that neither contains nor is part of another: PEFT looks for an adapter's name inside parameter names."""
+    names = ("sstoken_history", *(letter * 8 for letter in string.ascii_lowercase))
+    return next(name for name in names if not any(name in other or other in name for other in taken))
+
+
+def _leave_out(adapter: str, _module: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
+    """Removes an adapter's weights from a state dict."""
+    for key in [key for key in state_dict if adapter in key.split(".")]:
+        del state_dict[key]
 
 
 def _sha256(path: Path) -> str:

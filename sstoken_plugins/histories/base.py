@@ -19,12 +19,6 @@ class BaseHistory(LiveHistory):
 
     def attach(self, model: Any) -> None:
         require_adapter(model, "base")
-        for name, config in model.peft_config.items():
-            if (bias := getattr(config, "bias", "none")) != "none":
-                raise ValueError(
-                    f"`history` is 'base' but adapter {name!r} trains biases (bias={bias!r}), which stay changed when "
-                    "the adapter is switched off: set its `bias` to 'none', or use `history` 'adapter'."
-                )
         if adapter_has_learned(model):
             warnings.warn(
                 "`history` is 'base' and training continues from an adapter that has learned already: tokens are "
@@ -58,6 +52,12 @@ def require_adapter(model: Any, history: str) -> None:
             raise ValueError(
                 f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: "
                 "token selection supports adapters on weights, such as LoRA."
+            )
+        if (bias := getattr(config, "bias", "none")) != "none":
+            raise ValueError(
+                f"`history` is {history!r} but adapter {name!r} trains biases (bias={bias!r}), which are the base "
+                "model's own and stay changed when the adapter is switched off: set its `bias` to 'none', or set "
+                "`gamma` to 0 to select by attention alone."
             )
 
 

@@ -14,10 +14,11 @@ from sstoken_plugins import PromptAttention
 from .tiny import VOCABULARY, tiny
 
 SDPA_AND_EAGER = [
-    "llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma", "gemma3_text", "phi", "phi3", "gpt2", "gpt_neox", "gpt_bigcode",
-    "olmo", "olmo2", "olmo3", "olmoe", "granite", "granitemoe", "cohere", "cohere2", "starcoder2", "stablelm", "opt",
-    "qwen2_moe", "qwen3_moe", "smollm3", "glm", "glm4", "exaone4", "nemotron", "ernie4_5", "llama4_text", "seed_oss",
-    "hunyuan_v1_dense", "arcee", "bitnet", "phimoe", "jetmoe", "persimmon", "helium", "biogpt", "deepseek_v3",
+    "llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma", "gemma3_text", "phi", "phi3", "gpt2",
+    "gpt_neox", "gpt_bigcode", "olmo", "olmo2", "olmo3", "olmoe", "granite", "granitemoe", "cohere",
+    "cohere2", "starcoder2", "stablelm", "opt", "qwen2_moe", "qwen3_moe", "smollm3", "glm", "glm4", "exaone4",
+    "nemotron", "ernie4_5", "llama4_text", "seed_oss", "hunyuan_v1_dense", "arcee", "bitnet", "phimoe",
+    "jetmoe", "persimmon", "helium", "biogpt", "deepseek_v3",
 ]  # fmt: skip
 EAGER_ONLY = ["gemma2", "gpt_oss"]
 HYBRID = {"qwen3_next": 1, "minimax": 0, "jamba": 0}  # and their last layer of softmax attention
@@ -81,11 +82,13 @@ def test_a_hybrid_model_is_read_at_its_last_layer_of_softmax_attention(architect
     mass, _ = read(model, inputs, prompt)
     last = 0 if architecture == "minimax" else -1  # its linear attention returns something of that shape too
     torch.testing.assert_close(mass, naive(tiny(architecture, "eager"), inputs, prompt, last), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="that layer of .* has no softmax attention"):
+    with pytest.raises(ValueError, match=r"that layer of .* has no softmax attention"):
         PromptAttention(model, 1 - HYBRID[architecture])
 
 
-@pytest.mark.parametrize("architecture", ["mistral", "gemma2", "gemma3_text", "gpt_oss", "cohere2", "olmo3", "starcoder2"])
+@pytest.mark.parametrize(
+    "architecture", ["mistral", "gemma2", "gemma3_text", "gpt_oss", "cohere2", "olmo3", "starcoder2"]
+)
 @pytest.mark.parametrize("layout", ["plain", "left", "packed"])
 def test_a_sliding_window_shorter_than_the_sequence(architecture, layout):
     options = {"sliding_window": 3, "use_sliding_window": True}
@@ -108,7 +111,9 @@ def test_any_layer_can_be_read(layer, index):
 
 @pytest.mark.parametrize("layer", [3, 17, -4])
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(layer):
-    with pytest.raises(ValueError, match=rf"`attention_layer` is {layer}, but .* has 3 layers: choose one of \[0, 1, 2\]"):
+    with pytest.raises(
+        ValueError, match=rf"`attention_layer` is {layer}, but .* has 3 layers: choose one of \[0, 1, 2\]"
+    ):
         PromptAttention(tiny("llama", num_hidden_layers=3), layer)
 
 

@@ -1,4 +1,4 @@
-"""The method on tensors: whatever the layout of the batch, it chooses what the one-document-at-a-time reference does."""
+"""The method on tensors: whatever the layout, it chooses what the one-document-at-a-time reference does."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LAYOUTS = ["right", "left", "left-with-positions", "no-mask", "packed", "packed-
 
 
 def document(rng: random.Random):
-    """Labels of one document: turns with and without labels, in any order; sometimes no response or no prompt at all."""
+    """Labels of one document: turns with and without labels; sometimes no response or no prompt at all."""
     turns = [(rng.random() < 0.6, rng.randint(1, 6)) for _ in range(rng.randint(1, 4))]
     return [rng.randint(0, 50) if labelled else oracle.IGNORE for labelled, length in turns for _ in range(length)]
 
 
 def batch(layout: str, documents: list[list[int]]):
-    """Keyword arguments of `select_tokens` for these documents, and the (row, column) of each document's first token."""
+    """Arguments of `select_tokens` for these documents, and (row, column) of each document's first token."""
     lengths = [len(d) for d in documents]
     if layout in ("right", "left", "left-with-positions"):
         width = max(lengths) + 2

@@ -1,4 +1,4 @@
-"""Tiny causal language models of any architecture in transformers, with random weights that make every number differ."""
+"""Tiny causal language models of any architecture, with random weights that make every number differ."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ SPECIAL = {
         "attention_chunk_size": 64,
     },
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "minimax": {"num_local_experts": 2, "num_experts_per_tok": 1, "layer_types": ["full_attention", "linear_attention"]},
+    "minimax": {
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "layer_types": ["full_attention", "linear_attention"],
+    },
     "jamba": {"attn_layer_offset": 0, "attn_layer_period": 2, "expert_layer_period": 4, "num_experts": 2},
     "qwen3_5_text": {"layer_types": ["full_attention", "linear_attention"]},
     "deepseek_v3": {

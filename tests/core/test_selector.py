@@ -1,0 +1,469 @@
+"""The object that integrations talk to, used as a plain training loop uses it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from sstoken_plugins import (
+    Documents,
+    Signal,
+    SSTokenConfig,
+    Strategy,
+    TokenSelector,
+    hookimpl,
+    keep_count,
+    select_tokens,
+    token_forward,
+    weighted_nll,
+)
+from sstoken_plugins.plugins import plugin_manager
+
+from . import oracle
+from .tiny import VOCABULARY, tiny
+
+
+@pytest.fixture
+def model(lora):
+    """A llama whose adapter has learned something; `history` is 'base', which says so in a warning."""
+    return lora(tiny("llama")).train()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
+
+
+def attached(model, **options) -> TokenSelector:
+    selector = TokenSelector(SSTokenConfig(**options))
+    selector.attach(model)
+    return selector
+
+
+def passes_of(model):
+    """A list that grows by one entry with every forward pass: whether gradients were on."""
+    passes: list[bool] = []
+    model.get_input_embeddings().register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    return passes
+
+
+def naive_weights(model, batch, rho=0.6, gamma=0.5):
+    """From full logits, the model's own eager attention weights, and loops."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    model.eval()
+    with torch.no_grad():
+        model.get_base_model().set_attn_implementation("eager")
+        outputs = model(**inputs, output_attentions=True)
+        model.get_base_model().set_attn_implementation("sdpa")
+        current, _, _ = oracle.read_logits(outputs.logits, batch["input_ids"])
+        with model.disable_adapter():
+            history, _, _ = oracle.read_logits(model(**inputs).logits, batch["input_ids"])
+    model.train()
+    prompt = Documents.from_batch(batch).prompt
+    attention = (outputs.attentions[-1] * prompt[:, None, None, :]).sum(-1).mean(1)
+    return oracle.select(batch["labels"], current - history, attention, rho, gamma, batch["attention_mask"])
+
+
+@pytest.mark.parametrize(("rho", "gamma"), [(0.6, 0.5), (0.3, 1.0), (0.5, 0.0)])
+def test_a_plain_training_loop_takes_the_naive_step(model, lora, batch, rho, gamma):
+    weights = naive_weights(model, batch, rho, gamma)
+    reference = lora(tiny("llama")).train()
+    logits = reference(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    losses = cross_entropy(logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten(), reduction="none")
+    expected = (losses * weights[:, 1:].flatten()).sum() / weights.sum()
+    expected.backward()
+
+    selector = attached(model, rho=rho, gamma=gamma)
+    total = 0.0
+    micro_batches = [{name: value[i : i + 1] for name, value in batch.items()} for i in range(2)]
+    denominator = sum(selector.denominator(micro_batch) for micro_batch in micro_batches)
+    assert denominator == weights.sum()
+    for i, micro_batch in enumerate(micro_batches):
+        forward, selection = selector.forward(model, micro_batch, step=0)
+        assert torch.equal(selection.weights, weights[i : i + 1])
+        loss = weighted_nll(forward.log_probs, selection.weights, denominator)
+        loss.backward()
+        total += loss.item()
+    selector.step_end(1)
+
+    assert total == pytest.approx(expected.item(), abs=1e-5)
+    gradients = dict(reference.named_parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, gradients[name].grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_selector_and_plain_tensors_agree(model, batch):
+    _, selection = attached(model).forward(model, batch, step=0)
+    scores = selection.scores
+    weights = select_tokens(
+        batch["labels"],
+        log_probs=scores.log_probs,
+        history_log_probs=scores.history_log_probs,
+        attention=scores.attention,
+        attention_mask=batch["attention_mask"],
+    )
+    assert torch.equal(weights, selection.weights)
+    assert torch.equal(selection.kept | selection.dropped, selection.documents.response)
+    assert not (selection.kept & selection.dropped).any()
+
+
+def test_training_learns(model, batch):
+    selector = attached(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    losses = []
+    for step in range(12):
+        forward, selection = selector.forward(model, batch, step)
+        loss = weighted_nll(forward.log_probs, selection.weights, selector.denominator(batch))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        selector.step_end(step + 1)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    metrics = selector.metrics.drain()
+    assert set(metrics) == {
+        f"sstoken/{name}" for name in
+        ("keep_rate", "rel_kept", "rel_dropped", "attention_kept", "attention_dropped")
+    }  # fmt: skip
+    kept, response = selector.denominator(batch), selection.documents.response.sum()
+    assert metrics["sstoken/keep_rate"] == pytest.approx((kept / response).item())
+    assert selector.metrics.drain() == {}
+
+
+def test_metrics_are_means_over_tokens_and_not_over_micro_batches(model, batch):
+    selector, rel = attached(model, gamma=1.0), []
+    for i in range(2):
+        _, selection = selector.forward(model, {name: value[i : i + 1] for name, value in batch.items()}, step=0)
+        rel += selection.signals["rel"][selection.kept].tolist()
+    assert selector.metrics.drain()["sstoken/rel_kept"] == pytest.approx(sum(rel) / len(rel))
+
+
+# What is computed
+
+
+def test_only_what_the_score_needs_is_computed(model, batch):
+    stories = {
+        (("gamma", 0.5),): [False, True],
+        (("gamma", 1.0),): [False, True],
+        (("gamma", 0.0),): [True],
+        (("strategy", "random"),): [True],
+        (("strategy", "full"),): [True],
+        (("strategy", "signal"), ("signal", "loss")): [True],
+        (("strategy", "signal"), ("signal", "rel")): [False, True],
+        (("strategy", "signal"), ("signal", "attention")): [True],
+    }
+    passes = passes_of(model)
+    for options, expected in stories.items():
+        selector = attached(model, **dict(options))
+        selector.forward(model, batch, step=0)  # the first one compares with the model's own logits
+        passes.clear()
+        _, selection = selector.forward(model, batch, step=0)
+        assert passes == expected, options
+        attends = dict(options).get("gamma", 1) < 1 or dict(options).get("signal") == "attention"
+        assert (selection.scores.attention is not None) == attends
+        assert (selector.history is not None) == (len(expected) == 2)
+
+
+def test_gamma_0_needs_no_adapter_and_gamma_1_no_attention_interface(batch):
+    model = tiny("llama")
+    assert attached(model, gamma=0.0).forward(model, batch, step=0)[1].kept.any()
+    with pytest.raises(ValueError, match="the model has no adapter"):
+        attached(model, gamma=0.5)
+
+
+def test_gamma_1_serves_architectures_without_the_attention_interface(lora, batch):
+    model = lora(tiny("bloom", "eager"), target_modules=["query_key_value"])
+    assert attached(model, gamma=1.0).forward(model, batch, step=0)[1].kept.any()
+    with pytest.raises(ValueError, match="BloomForCausalLM does not run its attention"):
+        attached(model, gamma=0.5)
+
+
+def test_rel_joins_the_score_after_the_warm_up(model, batch):
+    selector, passes = attached(model, rel_warmup_steps=3), passes_of(model)
+    selector.forward(model, batch, step=0)
+    kept = {}
+    for step in range(5):
+        passes.clear()
+        _, selection = selector.forward(model, batch, step)
+        kept[step] = selection.weights
+        assert passes == ([True] if step < 3 else [False, True])
+        assert ("rel" in selection.signals) == (step >= 3)
+    assert torch.equal(kept[2], attached(model, gamma=0.0).forward(model, batch, 2)[1].weights)
+    assert torch.equal(kept[3], attached(model).forward(model, batch, 3)[1].weights)
+    selector.metrics.drain()
+
+
+def test_scores_are_those_without_dropout(lora, batch):
+    plain = lora(tiny("llama")).train()
+    dropping = lora(tiny("llama", attention_dropout=0.3), lora_dropout=0.4).train()
+    _, expected = attached(plain).forward(plain, batch, step=0)
+    selector, passes = attached(dropping), passes_of(dropping)
+    forward, selection = selector.forward(dropping, batch, step=0)
+    passes.clear()
+    _, again = selector.forward(dropping, batch, step=0)
+    for chosen in (selection, again):
+        assert torch.equal(chosen.scores.log_probs, expected.scores.log_probs)
+        assert torch.equal(chosen.scores.history_log_probs, expected.scores.history_log_probs)
+        assert torch.equal(chosen.scores.attention, expected.scores.attention)
+        assert torch.equal(chosen.weights, expected.weights)
+    assert passes == [False, False, True]
+    assert not torch.allclose(forward.log_probs, selection.scores.log_probs), "the training pass keeps its dropout"
+    assert dropping.config.attention_dropout == 0.3
+
+
+# The strategies beside ssToken
+
+
+def test_full_is_plain_cross_entropy(model, batch):
+    selector = attached(model, strategy="full")
+    forward, selection = selector.forward(model, batch, step=0)
+    loss = weighted_nll(forward.log_probs, selection.weights, selector.denominator(batch))
+    torch.testing.assert_close(loss, model(**batch).loss)
+
+
+def rows(documents):
+    """A right-padded batch of these documents, each (prompt, response)."""
+    width = max(len(prompt) + len(response) for prompt, response in documents)
+    ids, labels = torch.zeros(len(documents), width).long(), torch.full((len(documents), width), -100)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, response) in enumerate(documents):
+        n, m = len(prompt), len(prompt) + len(response)
+        ids[row, :m], mask[row, :m], labels[row, n:m] = torch.tensor(prompt + response), 1, torch.tensor(response)
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+
+def test_random_keeps_the_right_number_and_depends_on_the_document_alone(model):
+    generator = torch.Generator().manual_seed(0)
+
+    def some(n):
+        return torch.randint(3, VOCABULARY, (n,), generator=generator).tolist()
+
+    documents = [(some(n), some(m)) for n, m in [(3, 9), (5, 14), (2, 5), (4, 20)]]
+
+    def kept(batch, step=1, seed=0):
+        _, selection = attached(model, strategy="random", seed=seed).forward(model, batch, step)
+        return selection.weights[batch["labels"] != -100].tolist()
+
+    together = rows(documents)
+    expected = kept(together)
+    counts = [sum(kept(rows([d]))) for d in documents]
+    assert counts == keep_count(torch.tensor([len(m) for _, m in documents]), 0.6).tolist()
+    assert [weight for d in documents for weight in kept(rows([d]))] == expected
+    assert kept(rows(documents[:2])) + kept(rows(documents[2:])) == expected
+    assert kept({name: torch.nn.functional.pad(value, (4, 0), value=-100 if name == "labels" else 0)
+                 for name, value in together.items()}) == expected  # fmt: skip
+    lengths = [len(p) + len(r) for p, r in documents]
+    packed = {
+        "input_ids": torch.tensor([[t for p, r in documents for t in p + r]]),
+        "labels": torch.tensor([[t for p, r in documents for t in [-100] * len(p) + r]]),
+        "position_ids": torch.tensor([[i for n in lengths for i in range(n)]]),
+    }
+    assert kept(packed) == expected
+    assert kept(together) == expected
+    assert kept(together, step=2) != expected
+    assert kept(together, seed=1) != expected
+
+
+def test_random_is_even_over_places(model):
+    """Every token of a document is kept equally often over the steps, even where all tokens are the same."""
+    selector = attached(model, strategy="random", rho=0.5)
+    batch = rows([([5, 5], [5] * 10)])
+    steps = 400
+    kept = sum(selector.forward(model, batch, step)[1].weights for step in range(steps))[0, 2:] / steps
+    assert kept.mean() == pytest.approx(0.5)
+    assert (kept - 0.5).abs().max() < 5 * math.sqrt(0.25 / steps)
+
+
+def test_signal_keeps_the_highest(model, batch):
+    _, selection = attached(model, strategy="signal", signal="loss", rho=0.4).forward(model, batch, step=0)
+    losses = -selection.scores.log_probs
+    for row in range(2):
+        assert losses[row][selection.kept[row]].min() > losses[row][selection.dropped[row]].max()
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "known"),
+    [
+        ({"strategy": "nope"}, "strategy", "full, random, signal, sstoken"),
+        ({"history": "nope"}, "history", "adapter, base"),
+        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, loss, noise, rel"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):
+    with pytest.raises(ValueError, match=f"`{kind}` is 'nope', which is not registered. Known: {known}"):
+        TokenSelector(SSTokenConfig(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rho": 0.0}, r"`rho` is 0.0.*\(0, 1\]"),
+        ({"rho": 1.01}, "`rho` is 1.01"),
+        ({"rho": math.nan}, "`rho` is nan"),
+        ({"gamma": -0.1}, r"`gamma` is -0.1.*\[0, 1\]"),
+        ({"gamma": 2}, "`gamma` is 2"),
+        ({"rel_warmup_steps": -1}, "`rel_warmup_steps` is -1"),
+        ({"strategy": "signal"}, "`signal` is not set"),
+        ({"signal": "loss"}, "`strategy` is 'sstoken', which reads 'rel' and 'attention'"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        SSTokenConfig(**options)
+
+
+def test_forward_before_attach_is_refused(model, batch):
+    with pytest.raises(RuntimeError, match=r"TokenSelector.attach\(model\)"):
+        TokenSelector(SSTokenConfig()).forward(model, batch, step=0)
+
+
+def break_adapter(model):
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(torch.nan)
+
+
+def test_log_probs_that_are_not_finite_stop_the_run(model, batch):
+    selector = attached(model)
+    selector.forward(model, batch, step=0)
+    break_adapter(model)
+    tokens = batch["input_ids"][0].tolist()
+    with pytest.raises(
+        FloatingPointError, match=r"The current model's .* is nan in step 9, row 0, position 4"
+    ) as error:
+        selector.forward(model, batch, step=9)
+    assert f"begins with token ids {tokens})" in str(error.value)
+
+
+def test_a_history_that_is_not_finite_stops_the_run(model, lora, batch, tmp_path):
+    broken = lora(tiny("llama"))
+    break_adapter(broken)
+    broken.save_pretrained(tmp_path)
+    selector = attached(model, history="adapter", history_adapter=str(tmp_path))
+    with pytest.raises(FloatingPointError, match=r"The history model's .* is nan in step 0, row 0, position 4"):
+        selector.forward(model, batch, step=0)
+
+
+def test_a_batch_without_any_response_trains_on(model, batch):
+    selector = attached(model)
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    forward, selection = selector.forward(model, batch, step=0)
+    loss = weighted_nll(forward.log_probs, selection.weights, selector.denominator(batch))
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(p.grad.any() for p in model.parameters() if p.requires_grad)
+    assert selector.metrics.drain() == {}
+
+
+def test_describe_names_what_a_resumed_run_must_share(model):
+    assert attached(model, rho=0.3).describe() != attached(model, rho=0.4).describe()
+    assert attached(model).describe() == attached(model).describe()
+
+
+# Plugins
+
+
+class Rarity(Signal):
+    """High for tokens with a high number."""
+
+    def __call__(self, scores):
+        return scores.input_ids / VOCABULARY
+
+
+class Forget(Strategy):
+    """Unlearns what is rarer than the option `threshold`, learns the rest."""
+
+    def signals(self, step):
+        return ["rarity"]
+
+    def weights(self, signals, documents, step):
+        return torch.where(signals["rarity"] > self.config.options["threshold"], -1.0, 2.0)
+
+
+class Plugin:
+    @hookimpl
+    def register_signals(self, register):
+        register("rarity", Rarity)
+
+    @hookimpl
+    def register_strategies(self, register):
+        register("forget", Forget)
+
+    @hookimpl
+    def observe(self, selection, record):
+        negative = (selection.weights < 0) & selection.kept
+        record("forgotten", negative.sum(), selection.kept.sum())
+
+
+@pytest.fixture
+def register():
+    """Registers plugins, and takes them off again after the test."""
+    registered = []
+
+    def add(plugin):
+        plugin_manager().register(plugin)
+        registered.append(plugin)
+
+    yield add
+    for plugin in registered:
+        plugin_manager().unregister(plugin)
+
+
+def test_a_plugin_brings_a_signal_a_strategy_and_a_metric(model, batch, register):
+    register(Plugin())
+    selector = attached(model, strategy="forget", options={"threshold": 0.5})
+    forward, selection = selector.forward(model, batch, step=0)
+    response, rare = selection.documents.response, batch["input_ids"] / VOCABULARY > 0.5
+    assert torch.equal(selection.weights, torch.where(response, torch.where(rare, -1.0, 2.0), 0.0))
+    assert selector.denominator(batch) == response.sum()
+
+    loss = weighted_nll(forward.log_probs, selection.weights, selector.denominator(batch))
+    learned, unlearned = forward.log_probs[response & ~rare].sum(), forward.log_probs[response & rare].sum()
+    torch.testing.assert_close(loss, (unlearned - 2 * learned) / response.sum())
+    loss.backward()
+    assert selector.metrics.drain()["sstoken/forgotten"] == pytest.approx(
+        ((rare & response).sum() / response.sum()).item()
+    )
+
+    _, selection = attached(model, strategy="signal", signal="rarity").forward(model, batch, step=0)
+    assert selection.kept.any()
+
+
+def test_an_unregistered_plugin_leaves_nothing():
+    with pytest.raises(ValueError, match="`strategy` is 'forget', which is not registered"):
+        TokenSelector(SSTokenConfig(strategy="forget"))
+
+
+def test_two_plugins_with_one_name_are_refused(register):
+    class Impostor:
+        @hookimpl
+        def register_strategies(self, register):
+            register("sstoken", Forget)
+
+    register(Impostor())
+    with pytest.raises(ValueError, match=r"Two plugins register the strategy 'sstoken': .*Uninstall one of them"):
+        TokenSelector(SSTokenConfig())
+
+
+def test_the_weights_of_a_strategy_off_the_response_do_not_matter(model, batch, register):
+    class Everything(Strategy):
+        def signals(self, step):
+            return []
+
+        def weights(self, signals, documents, step):
+            return torch.full(documents.ids.shape, 3.0)
+
+    class Careless:
+        @hookimpl
+        def register_strategies(self, register):
+            register("everything", Everything)
+
+    register(Careless())
+    forward, selection = attached(model, strategy="everything").forward(model, batch, step=0)
+    assert torch.equal(selection.weights, 3.0 * selection.documents.response)
+    expected = token_forward(model, batch, selection.documents).log_probs
+    assert torch.equal(forward.log_probs, expected)
