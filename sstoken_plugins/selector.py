@@ -15,6 +15,7 @@ from .config import SSTokenConfig
 from .documents import Documents
 from .dropout import Dropout
 from .forward import TokenForward, check_against_logits, token_forward, unwrapped
+from .head import output_head
 from .selection import Selection, TokenScores
 from .telemetry import Metrics
 
@@ -66,12 +67,18 @@ class TokenSelector:
         """
         self._model = model
         keep_4bit_differentiable(model)
+        if Dropout(output_head(model)).active:
+            raise ValueError(
+                "The output head has an adapter with dropout (`lora_dropout`): its log-probabilities are computed a "
+                "second time in the backward pass, where other elements would be dropped. Set `lora_dropout` to 0, or "
+                "take `lm_head` out of `target_modules`."
+            )
         if self.history is not None:
             self.history.attach(model)
         if "attention" in self.needs:
             self._probe = PromptAttention(model, self.config.attention_layer)
         self._dropout = Dropout(model)
-        if self._dropout.active and self.needs:
+        if self._dropout.active and any(signal.reads_scores for signal in self._signals.values()):
             logger.warning(
                 "The model has dropout: scores are taken without it, in one more forward pass. Set it to 0 "
                 "(lora_dropout: 0) and the training pass itself gives the scores."
@@ -118,7 +125,8 @@ class TokenSelector:
                 unwrapped(model), inputs, documents, lambda: self._score(model, inputs, documents).log_probs
             )
         # With dropout the training pass is no measure; without, it is the same pass.
-        scored = self._score(model, inputs, documents, probe) if self._dropout.active and names else None
+        measure = self._dropout.active and any(self._signals[name].reads_scores for name in names)
+        scored = self._score(model, inputs, documents, probe) if measure else None
         forward = token_forward(model, inputs, documents, None if scored else probe)
         measured = scored or forward
         scores = TokenScores(

@@ -20,9 +20,12 @@ class Signal(ABC):
 
     Attributes:
         needs: of "history" (one more forward pass) and "attention" (one more attention call in one layer).
+        reads_scores: whether it reads anything that the model says of the tokens. If so, a model with dropout is scored
+            once more without.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_scores: ClassVar[bool] = True
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
@@ -72,6 +75,8 @@ class Noise(Signal):
     A generator would give other numbers for another batch size, packing or number of processes, and would have to be
     saved for resuming. A hash does neither.
     """
+
+    reads_scores = False
 
     def __call__(self, scores: TokenScores) -> Tensor:
         documents = scores.documents

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 NO_PROMPT = "so every token counts as response and no prompt is left to pay attention to"
 WAY_OUT = "Or set `sstoken_gamma` to 1 to select by the excess loss alone."
-LOOKED_AT = 1000
+LOOKED_AT = 200
 
 
 def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:

@@ -40,9 +40,10 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
         with own_names():
             selector = TokenSelector(args.token_selection())
             _refuse_before_loading(args, arguments, selector)
-            super().__init__(*positional, **named)
-            if "attention" in selector.needs:
-                require_prompts(self.train_dataset)
+        super().__init__(*positional, **named)
+        if "attention" in selector.needs:
+            require_prompts(self.train_dataset)
+        with own_names():
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
 

@@ -467,3 +467,20 @@ def test_the_weights_of_a_strategy_off_the_response_do_not_matter(model, batch, 
     assert torch.equal(selection.weights, 3.0 * selection.documents.response)
     expected = token_forward(model, batch, selection.documents).log_probs
     assert torch.equal(forward.log_probs, expected)
+
+
+def test_an_adapter_with_dropout_on_the_head_is_refused(lora):
+    model = lora(tiny("llama"), target_modules=["q_proj", "lm_head"], lora_dropout=0.1)
+    with pytest.raises(ValueError, match="`lora_dropout` to 0, or take `lm_head` out"):
+        attached(model)
+
+
+def test_random_selection_costs_no_pass_of_its_own(lora, batch):
+    model = lora(tiny("llama"), lora_dropout=0.1).train()
+    selector = attached(model, strategy="random")
+    selector.forward(model, batch, 0)
+    passes = []
+    with_hook = model.get_base_model().model.register_forward_hook(lambda *_: passes.append(1))
+    selector.forward(model, batch, 1)
+    with_hook.remove()
+    assert len(passes) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--output-dir", type=Path, default=Path("sstoken-demo"), help="where the adapter is saved")
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps, of 8 conversations each")
+    parser.add_argument("--steps", type=_positive, default=60, help="optimizer steps, of 8 conversations each")
     parser.add_argument("--rho", type=float, default=0.6, help="fraction of the reply tokens that trains")
     parser.add_argument("--gamma", type=float, default=0.5, help="weight of the excess loss against the attention")
     parser.add_argument("--seed", type=int, default=0, help="of the data order and the adapter's first weights")
@@ -27,6 +28,16 @@ def main(argv: Sequence[str]) -> int:
     try:
         run(arguments.output_dir, arguments.steps, arguments.rho, arguments.gamma, arguments.seed)
     except (DemoError, ValueError) as error:
-        print(f"sstoken demo: {error}")
+        print(f"sstoken demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nsstoken demo: stopped; no adapter was saved.", file=sys.stderr)
+        return 130
     return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value

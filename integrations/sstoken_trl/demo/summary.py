@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from .conversations import Sample
 
 EXAMPLES = 4
 
 
-@dataclass
+@dataclass(frozen=True)
 class Results:
     """Held-out losses in nats per token, duration in seconds, folder of the adapter."""
 
@@ -24,92 +28,99 @@ class Results:
     output_dir: Path
 
 
-def print_summary(console: Console, trainer: Any, results: Results) -> None:
+def print_summary(console: Console, trainer: Any, train: list[Sample], results: Results) -> None:
     """Losses, signals, a few samples with their tokens, and the line that enables the same elsewhere."""
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    ends = max(1, len(logs) // 10)
+    console.print(f"\nTrained {len(logs)} steps in {results.seconds / 60:.1f} minutes.\n")
+    console.print(_table(logs, results))
+    console.print(
+        "rel: how much more likely the token has become since the base model, in nats.\n"
+        "attention: the share of the token's attention that goes to the question.",
+        style="dim",
+    )
+    console.print()
+    _print_examples(console, trainer, train)
+    console.print("\n[bold]Saved[/bold]  the adapter, in")
+    console.print(f"  {results.output_dir.resolve()}", markup=False, soft_wrap=True)
+    console.print("\n[bold]The same in your own run is one line[/bold]")
+    console.print("  TRL      [bold]sstoken sft --sstoken[/bold] ...   with the flags and YAML of `trl sft`")
+    console.print("  Axolotl  [bold]plugins: \\[sstoken_axolotl.SSTokenPlugin][/bold]   in your YAML")
 
-    def ends_of(name: str) -> tuple[float, float]:
-        values = [entry[name] for entry in logs if name in entry]
-        return sum(values[:ends]) / ends, sum(values[-ends:]) / ends
 
-    table = Table(title="What happened", title_justify="left", show_edge=False)
+def _table(logs: list[dict[str, float]], results: Results) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
     table.add_column("")
-    table.add_column("first steps", justify="right")
-    table.add_column("last steps", justify="right")
-    rows = [("loss of the kept tokens", "loss", "{:.3f}"), ("tokens kept", "sstoken/keep_rate", "{:.0%}")]
-    rows += [
-        (f"{label} of {which} tokens", f"sstoken/{name}_{which}", form)
-        for label, name, form in (
-            ("excess loss (rel)", "rel", "{:+.3f}"),
-            ("attention to the prompt", "attention", "{:.3f}"),
-        )
-        for which in ("kept", "dropped")
-    ]
-    for label, name, form in rows:
-        if name in logs[0]:
-            table.add_row(label, *(form.format(value) for value in ends_of(name)))
-    table.add_section()
-    table.add_row("loss on held-out replies", f"{results.before:.3f}", f"{results.after:.3f}")
-    console.print()
-    console.print(table)
-    console.print(f"Trained {len(logs)} steps in {results.seconds / 60:.1f} minutes.")
-    console.print()
-    _print_examples(console, trainer)
-    console.print()
-    console.print(Text.assemble("Adapter saved in ", (str(results.output_dir.resolve()), "bold")), soft_wrap=True)
-    console.print("\nThe same in your own run is one line:")
-    console.print("  TRL      [bold]sstoken sft --sstoken[/bold] ...           in place of [bold]trl sft[/bold] ...")
-    console.print("  Axolotl  [bold]plugins: \\[sstoken_axolotl.SSTokenPlugin][/bold]  in your YAML")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    table.add_row("loss on held-out replies", f"{results.before:.2f}", f"{results.after:.2f}", style="bold")
+    some = max(1, len(logs) // 10)  # a single micro-batch's value says little
+    for label, name, form in (
+        ("training loss (of the kept tokens)", "loss", "{:.2f}"),
+        ("reply tokens kept", "sstoken/keep_rate", "{:.0%}"),
+        ("rel of kept tokens", "sstoken/rel_kept", "{:+.2f}"),
+        ("rel of dropped tokens", "sstoken/rel_dropped", "{:+.2f}"),
+        ("attention of kept tokens", "sstoken/attention_kept", "{:.2f}"),
+        ("attention of dropped tokens", "sstoken/attention_dropped", "{:.2f}"),
+    ):
+        values = [entry[name] for entry in logs if name in entry]
+        if values:
+            start, end = (sum(part) / len(part) for part in (values[:some], values[-some:]))
+            table.add_row(label, form.format(start), form.format(end))
+    return table
 
 
-def _print_examples(console: Console, trainer: Any) -> None:
+def _print_examples(console: Console, trainer: Any, train: list[Sample]) -> None:
     coloured = console.color_system is not None and not console.no_color
-    legend = Text("Which tokens train now: ", style="bold")
-    legend.append("question", style="dim").append("  ")
-    legend.append(*_kept("kept", coloured)).append("  ")
-    legend.append(*_dropped("dropped", coloured))
-    console.print(legend)
-    rows = [trainer.train_dataset[i] for i in range(EXAMPLES)]
-    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    words = [len(sample["completion"][0]["content"].split()) for sample in train]
+    shown = sorted(range(len(train)), key=lambda i: not 9 <= words[i] <= 24)[:EXAMPLES]
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in shown]))
     trainer.model.train()
     with torch.no_grad():
         _, selection = trainer.token_selector.forward(trainer.model, batch, trainer.state.global_step)
-    tokenizer = trainer.processing_class
+
+    legend = Text("Which tokens of a reply train", style="bold")
+    legend.append("   ").append_text(_marked("trained on", True, coloured))
+    legend.append("  ").append_text(_marked("left out", False, coloured))
+    legend.append("  question", style=_GREY)
+    console.print(legend)
+    for row, i in enumerate(shown):
+        reply = selection.documents.response[row]
+        ids, kept = batch["input_ids"][row][reply].tolist(), selection.kept[row][reply].tolist()
+        console.print(Padding(Text(train[i]["prompt"][-1]["content"], style=_GREY), (1, 0, 0, 2)))
+        text = Text()
+        for piece, is_kept in _runs(trainer.processing_class, ids, kept):
+            text.append_text(_marked(piece, is_kept, coloured))
+        console.print(Padding(text, (0, 0, 0, 4)))
+
+
+_GREY = "bright_black"
+
+
+def _marked(piece: str, kept: bool, coloured: bool) -> Text:
+    """Kept text stands out; dropped text is struck through, by colour and line or by `[-...-]`."""
+    if kept:
+        return Text(piece, style="bold green" if coloured else "")
+    inner = piece.strip()
+    lead, trail = piece[: len(piece) - len(piece.lstrip())], piece[len(piece.rstrip()) :] if inner else ""
+    struck = Text(inner, style="red strike") if coloured else Text(f"[-{inner}-]" if inner else "")
+    return Text(lead) + struck + Text(trail)
+
+
+def _runs(tokenizer: Any, ids: list[int], kept: list[bool]) -> Iterator[tuple[str, bool]]:
+    """Neighbouring tokens of the same fate as one piece of text; special tokens and outer white space left out."""
     special = set(tokenizer.all_special_ids)
-    for row in range(len(rows)):
-        text = Text("- ")
-        for column, token in enumerate(batch["input_ids"][row].tolist()):
-            piece = tokenizer.decode([token]).replace("\n", " ")
-            if (
-                selection.documents.ids[row, column] < 0
-                or token in special
-                or _is_template(batch, row, column, special)
-            ):
-                continue
-            if selection.kept[row, column]:
-                text.append(*_kept(piece, coloured))
-            elif selection.dropped[row, column]:
-                text.append(*_dropped(piece, coloured))
-            else:
-                text.append(piece, style="dim")
-        console.print(text)
-
-
-def _is_template(batch: Any, row: int, column: int, special: set[int]) -> bool:
-    """Role names right after a special token, and the system prompt before the question."""
-    ids = batch["input_ids"][row].tolist()
-    turns = [i for i in range(len(ids)) if ids[i] in special and i + 1 < len(ids) and ids[i] == ids[0]]
-    question = turns[-2] if len(turns) > 1 else 0
-    return column < question or any(column in (turn + 1, turn + 2) for turn in turns)
-
-
-def _kept(piece: str, coloured: bool) -> tuple[str, str]:
-    return piece, "bold green" if coloured else ""
-
-
-def _dropped(piece: str, coloured: bool) -> tuple[str, str]:
-    if coloured:
-        return piece, "strike red"
-    lead = " " if piece.startswith(" ") else ""
-    return f"{lead}[-{piece.strip()}-]", ""
+    pairs = [(token, keep) for token, keep in zip(ids, kept, strict=True) if token not in special]
+    run, fate = "", None
+    pending: list[int] = []
+    for token, keep in pairs:
+        pending.append(token)
+        piece = tokenizer.decode(pending)
+        if piece.endswith("�") and len(pending) < 4:
+            continue  # a character of several tokens is shown with the fate of its last one
+        pending = []
+        if fate is not None and keep != fate:
+            yield run, fate
+            run = ""
+        run, fate = run + piece.replace("\n", " "), keep
+    if fate is not None and run.strip():
+        yield run.rstrip(), fate

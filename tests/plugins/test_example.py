@@ -1,0 +1,103 @@
+"""The plugin in `recipes/plugin-example`, installed as its README says and used by name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+pytest.importorskip("transformers")
+
+import torch
+
+from sstoken_plugins import Documents, SSTokenConfig
+
+from ..local import byte_llama
+from ..recipes.conftest import TOP, log_of, run
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> str:
+    """The folder it is installed in; the environment of the tests stays as it is."""
+    source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("site")
+    shutil.copytree(TOP / "recipes" / "plugin-example", source)  # building leaves files behind
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
+         "--disable-pip-version-check", "--target", str(target), str(source)],
+        check=True, timeout=120,
+    )  # fmt: skip
+    return str(target)
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    return byte_llama(tmp_path_factory.mktemp("byte-llama"))
+
+
+def test_its_names_are_listed(installed):
+    listed = run("-m", "sstoken_plugins", "plugins", PYTHONPATH=installed)
+    assert "soft_focus" in listed
+    assert "offness" in listed
+
+
+def test_by_name_under_trl(installed, model_dir, tmp_path):
+    pytest.importorskip("trl")
+    run(
+        "-m", "sstoken_trl.sft", "--config", "recipes/trl/qlora-cpu.yaml", "--model_name_or_path", str(model_dir),
+        "--output_dir", str(tmp_path / "out"), "--max_steps", "1", "--report_to", "none",
+        "--sstoken_strategy", "soft_focus", "--sstoken_options", '{"softness": 0.5}',
+        PYTHONPATH=installed,
+    )  # fmt: skip
+    assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1  # it weighs, and drops nothing
+
+
+def test_by_name_under_axolotl(installed, model_dir, tmp_path):
+    pytest.importorskip("axolotl")
+    settings = yaml.safe_load((TOP / "recipes" / "axolotl" / "lora-cpu.yaml").read_text())
+    settings |= {
+        "base_model": str(model_dir),
+        "sstoken": {"strategy": "signal", "signal": "offness", "rho": 0.5},
+        "output_dir": str(tmp_path / "out"),
+        "dataset_prepared_path": str(tmp_path / "data"),
+        "max_steps": 1,
+        "val_set_size": 0,
+        "save_steps": 1,
+    }
+    settings.pop("eval_steps")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    output = run("-m", "axolotl.cli.train", str(path), PYTHONPATH=installed)
+    assert "signal=offness" in output
+    assert 0.5 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.6
+    settings["sstoken"] = {"strategy": "soft_focus", "options": {"softness": 0.5}}
+    path.write_text(yaml.safe_dump(settings))
+    run("-m", "axolotl.cli.train", str(path), PYTHONPATH=installed)
+    assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1
+
+
+def test_its_weights(installed, monkeypatch):
+    monkeypatch.syspath_prepend(installed)
+    from sstoken_soft_focus import SoftFocus
+
+    torch.manual_seed(0)
+    labels = torch.randint(5, 50, (3, 12))
+    labels[:, :4] = -100
+    labels[2] = -100
+    documents = Documents.from_labels(labels)
+    offness = torch.randn(3, 12)
+
+    def weights(softness: float) -> torch.Tensor:
+        strategy = SoftFocus(SSTokenConfig(strategy="soft_focus", options={"softness": softness}))
+        return strategy.weights({"offness": offness}, documents, 0)
+
+    for row in (0, 1):
+        sharp = weights(0.5)[row, 4:]
+        assert sharp.mean().item() == pytest.approx(1, abs=1e-5)
+        assert sharp.argsort().tolist() == offness[row, 4:].argsort(descending=True).tolist()
+        torch.testing.assert_close(weights(1e6)[row, 4:], torch.ones(8))  # plain fine-tuning
+    assert weights(0.5).isfinite().all()
+    with pytest.raises(ValueError, match=r"softness 0.0"):
+        weights(0.0)

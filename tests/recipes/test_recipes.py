@@ -1,0 +1,71 @@
+"""The CPU-size recipes run as they stand, with a tiny model in place of the one from the hub; the others are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from .conftest import TOP, log_of, run
+
+RECIPES = TOP / "recipes"
+
+
+@pytest.mark.parametrize("recipe", ["lora-cpu", "qlora-cpu"])
+def test_axolotl(recipe, model_dir, tmp_path):
+    pytest.importorskip("axolotl")
+    output = run(
+        "-m", "axolotl.cli.train", f"recipes/axolotl/{recipe}.yaml",
+        f"--base_model={model_dir}", f"--output_dir={tmp_path / 'out'}",
+        f"--dataset_prepared_path={tmp_path / 'data'}", "--max_steps=2", "--save_steps=2", "--eval_steps=2", "--sstoken__rho=0.8",
+    )  # fmt: skip
+    assert "ssToken is ON" in output
+    assert "rho=0.8" in output
+    assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
+
+
+def test_trl(model_dir, tmp_path):
+    pytest.importorskip("trl")
+    run(
+        "-m", "sstoken_trl.sft", "--config", "recipes/trl/qlora-cpu.yaml", "--model_name_or_path", str(model_dir),
+        "--output_dir", str(tmp_path / "out"), "--max_steps", "2", "--sstoken_rho", "0.8", "--report_to", "none",
+    )  # fmt: skip
+    assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
+
+
+def test_trl_in_python(model_dir, tmp_path):
+    pytest.importorskip("trl")
+    run("recipes/trl/train.py", "--model", str(model_dir), "--output", str(tmp_path / "out"), "--steps", "2")
+    assert 0.6 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.7
+
+
+def test_every_key_for_axolotl_is_known():
+    """Axolotl ignores a misspelt key."""
+    pytest.importorskip("axolotl")
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+
+    from sstoken_axolotl.args import SSTokenArgs
+
+    for path in (RECIPES / "axolotl").glob("*.yaml"):
+        settings = yaml.safe_load(path.read_text())
+        assert not settings.keys() - AxolotlInputConfig.model_fields.keys() - {"sstoken"}
+        SSTokenArgs(sstoken=settings.get("sstoken"))
+
+
+def test_every_key_for_trl_is_known():
+    pytest.importorskip("trl")
+    from sstoken_trl.sft import make_parser
+
+    for path in (RECIPES / "trl").glob("*.yaml"):
+        known = {field.name for kind in make_parser().dataclass_types for field in dataclasses.fields(kind)}
+        assert not yaml.safe_load(path.read_text()).keys() - known
+
+
+@pytest.mark.parametrize("path", [*RECIPES.glob("axolotl/*"), *RECIPES.glob("trl/*")], ids=lambda path: path.name)
+def test_it_opens_with_its_command_and_is_in_the_table(path):
+    name = str(path.relative_to(RECIPES))
+    opening = "\n".join(path.read_text().splitlines()[:12])
+    assert len(re.findall(f"recipes/{re.escape(name)}", opening)) >= 2  # the command, and one with an override
+    assert f"`{name}`" in (RECIPES / "README.md").read_text()
