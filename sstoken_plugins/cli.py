@@ -1,26 +1,40 @@
-"""The `sstoken` command. Sub-commands import what they need when they run: the core alone lists them all."""
+"""The `sstoken` command. Sub-commands import what they need when they run: the core alone is enough to list them."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from . import __version__
 
-# Sub-command: module and function that take the rest of the command line, the extra that installs them, help.
+
+class _Command(NamedTuple):
+    target: str  # "module:function"; the function takes the rest of the command line
+    help: str
+    extras: str = ""
+    packages: tuple[str, ...] = ()  # what the extras bring and the command cannot do without
+
+
 _COMMANDS = {
-    "sft": (
+    "sft": _Command(
         "sstoken_trl.sft:main",
-        "trl,qlora",
         "fine-tune with TRL: all of `trl sft`'s flags and YAML, plus --sstoken",
+        "trl,qlora",
+        ("trl", "peft"),
     ),
-    "demo": ("sstoken_trl.demo:main", "demo", "fine-tune a small real model in 4-bit and show which tokens trained"),
-    "plugins": (
+    "demo": _Command(
+        "sstoken_trl.demo:main",
+        "fine-tune a small real model in 4-bit and show which tokens trained",
+        "demo",
+        ("trl", "peft", "bitsandbytes", "rich", "gguf", "chatterbot_corpus", "platformdirs"),
+    ),
+    "plugins": _Command(
         "sstoken_plugins.cli:list_plugins",
-        "",
-        "list the signals, histories and strategies in this environment",
+        "list the strategies, histories and signals in this environment",
     ),
 }
 
@@ -32,34 +46,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="sstoken",
         description="Train on the tokens that matter.",
         epilog="`sstoken COMMAND --help` tells more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sstoken-plugins {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, (_, _, help) in _COMMANDS.items():
-        commands.add_parser(name, help=help, add_help=False)
-    command = parser.parse_known_args(argv[:1])[0].command
-    if command is None:
+    for name, known in _COMMANDS.items():
+        commands.add_parser(name, help=known.help, add_help=False)
+    name = parser.parse_args(argv[:1]).command
+    if name is None:
         parser.print_help()
         return 0
-    target, extra, _ = _COMMANDS[command]
-    module, function = target.split(":")
-    try:
-        run = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
+    command = _COMMANDS[name]
+    # Looking is quicker than importing, and finds all that is missing at once.
+    missing = [package for package in command.packages if importlib.util.find_spec(package) is None]
+    if missing:
         print(
-            f"sstoken {command} needs the package {error.name!r}, which is not installed. Install it with\n"
-            f'    pip install "sstoken-plugins[{extra}]"',
+            f"sstoken {name} needs {', '.join(missing)}, not installed here. Install with\n"
+            f'    pip install "sstoken-plugins[{command.extras}]"',
             file=sys.stderr,
         )
         return 1
-    status: int | None = run(argv[1:])
+    module, function = command.target.split(":")
+    status: int | None = getattr(importlib.import_module(module), function)(argv[1:])
     return status or 0
 
 
 def list_plugins(argv: Sequence[str]) -> int:
-    """Prints every registered name with the distribution it comes from."""
-    argparse.ArgumentParser(prog="sstoken plugins", description=_COMMANDS["plugins"][2]).parse_args(argv)
+    """Prints every registered name, and the installed packages that registered some."""
+    argparse.ArgumentParser(prog="sstoken plugins", description=_COMMANDS["plugins"].help).parse_args(argv)
     from . import plugins
 
     for kind, known in (
@@ -69,7 +82,11 @@ def list_plugins(argv: Sequence[str]) -> int:
     ):
         for name, implementation in sorted(known.items()):
             summary = (implementation.__doc__ or "").strip().splitlines()
-            print(f"{kind:9} {name:12} {implementation.__module__:32} {summary[0] if summary else ''}".rstrip())
+            print(f"{kind:9} {name:12} {implementation.__module__:34} {summary[0] if summary else ''}".rstrip())
+    installed = {
+        f"{dist.metadata['Name']} {dist.version}" for _, dist in plugins.plugin_manager().list_plugin_distinfo()
+    }
+    print(f"\nInstalled plugin packages: {', '.join(sorted(installed)) or 'none; the above is built in'}")
     return 0
 
 

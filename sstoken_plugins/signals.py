@@ -20,7 +20,8 @@ class Signal(ABC):
 
     Attributes:
         needs: of "history" (one more forward pass) and "attention" (one more attention call in one layer).
-        reads_scores: whether it reads anything that the model says of the tokens. If so, a model with dropout is scored
+        reads_scores: whether it reads anything that the model says of the tokens. If so, a model with dropout is
+        scored
             once more without.
     """
 

@@ -6,6 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["AXOLOTL_DO_NOT_TRACK"] = "1"
+os.environ["AXOLOTL_TEE_STDOUT"] = "0"  # its copy of the output can wait for itself when pytest captures it too
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch

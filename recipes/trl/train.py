@@ -1,6 +1,6 @@
 """ssToken in Python: `SSTokenSFTTrainer` in place of TRL's `SFTTrainer`, LoRA on a CPU, a few minutes on 2 cores.
 
-    pip install "sstoken-plugins[trl]"
+    pip install ".[trl]"          # in a checkout of sstoken-plugins
     python recipes/trl/train.py
 
 With another model or your own data (JSON lines with `prompt` and `completion`):

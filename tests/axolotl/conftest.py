@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import random
@@ -151,7 +152,7 @@ def data(path: Path, **changes: Any) -> list[dict[str, Any]]:
 def run(command: str, settings: dict[str, Any]) -> Any:
     """`axolotl <command>` in this process. Returns the trainer if a spy was among the plugins of a training."""
     path = Path(settings["output_dir"]).with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump({name: value for name, value in settings.items() if value is not None}))
     manager = PluginManager.get_instance()
     manager.plugins.clear()
     manager.cfg = None
@@ -159,9 +160,12 @@ def run(command: str, settings: dict[str, Any]) -> Any:
     torch.manual_seed(7)  # PEFT draws the adapter's weights; Axolotl seeds its trainer only
     argv, sys.argv = sys.argv, ["axolotl"]  # Axolotl looks there for more options
     environment = dict(os.environ)  # and leaves much behind here
+    command_line = import_module(f"axolotl.cli.{command}")
+    gc.freeze()  # Axolotl collects garbage often, and would look through all that was ever imported
     try:
-        import_module(f"axolotl.cli.{command}").do_cli(config=str(path))
+        command_line.do_cli(config=str(path))
     finally:
+        gc.unfreeze()
         sys.argv = argv
         os.environ.clear()
         os.environ.update(environment)

@@ -37,6 +37,13 @@ class OneKernelPlugin(BasePlugin):
                 module.support_avx512bf16_for_cpu = False
 
 
+class OnCpuPlugin(BasePlugin):
+    """Several processes: Axolotl expects a GPU for each."""
+
+    def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
+        cfg.device_map = {"": "cpu"}
+
+
 class HijackTrainer(AxolotlTrainer):
     """Takes the loss over, and never calls the one it stands in front of."""
 

@@ -58,7 +58,7 @@ def test_block(settings, no_model, block, match):
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
         ({"train_on_inputs": True}, r"`train_on_inputs` is True.*`gamma: 1`"),
         ({"adapter": None}, r"`history` is 'base' but `adapter` is not set.*`gamma: 0`"),
-        ({"pretraining_dataset": [{"path": "x", "type": "pretrain"}], "datasets": []}, r"`pretraining_dataset` is"),
+        ({"pretraining_dataset": [{"path": "x", "type": "pretrain"}], "datasets": None}, r"`pretraining_dataset` is"),
         (
             {"plugins": [SSTOKEN, "axolotl.integrations.diffusion.DiffusionPlugin"]},
             r"`plugins` has 'axolotl.integrations.diffusion.DiffusionPlugin'",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 
 import pytest
 
@@ -20,15 +20,19 @@ def test_unknown_command(capsys):
     assert "choose from" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_named(capsys, monkeypatch):
+@pytest.mark.parametrize(("command", "extras"), [("sft", "trl,qlora"), ("demo", "demo")])
+def test_a_missing_extra_is_named(command, extras, capsys, monkeypatch):
     """As in an environment with the core alone."""
-    real = importlib.import_module
+    monkeypatch.setitem(sys.modules, "trl", None)
+    assert main([command]) == 1
+    shown = capsys.readouterr().err
+    assert f"sstoken {command} needs trl" in shown
+    assert f'pip install "sstoken-plugins[{extras}]"' in shown
 
-    def without_trl(name, *args):
-        if name == "sstoken_trl.sft":
-            raise ModuleNotFoundError("No module named 'trl'", name="trl")
-        return real(name, *args)
 
-    monkeypatch.setattr(importlib, "import_module", without_trl)
-    assert main(["sft"]) == 1
-    assert 'pip install "sstoken-plugins[trl,qlora]"' in capsys.readouterr().err
+def test_what_is_registered_is_listed(capsys):
+    assert main(["plugins"]) == 0
+    shown = capsys.readouterr().out
+    for kind, name in (("strategy", "sstoken"), ("history", "base"), ("signal", "rel")):
+        assert any(line.split()[:2] == [kind, name] for line in shown.splitlines())
+    assert "Installed plugin packages: " in shown

@@ -31,6 +31,7 @@ def run(*command: str, **environment: str) -> str:
 
 
 def log_of(output: Path) -> list[dict]:
-    """The training log in the newest checkpoint."""
+    """What the training steps logged, from the newest checkpoint."""
     newest = max(output.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
-    return json.loads((newest / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
+    return [entry for entry in history if "loss" in entry]

@@ -19,7 +19,8 @@ def test_axolotl(recipe, model_dir, tmp_path):
     output = run(
         "-m", "axolotl.cli.train", f"recipes/axolotl/{recipe}.yaml",
         f"--base_model={model_dir}", f"--output_dir={tmp_path / 'out'}",
-        f"--dataset_prepared_path={tmp_path / 'data'}", "--max_steps=2", "--save_steps=2", "--eval_steps=2", "--sstoken__rho=0.8",
+        f"--dataset_prepared_path={tmp_path / 'data'}",
+        "--max_steps=2", "--save_steps=2", "--eval_steps=2", "--sstoken__rho=0.8",
     )  # fmt: skip
     assert "ssToken is ON" in output
     assert "rho=0.8" in output

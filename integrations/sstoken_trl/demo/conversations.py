@@ -58,4 +58,4 @@ def _exchanges() -> Iterator[tuple[str, str]]:
 
 
 def _is_sensible(prompt: str, reply: str) -> bool:
-    return 2 <= len(prompt.split()) <= 40 and 3 <= len(reply.split()) <= 60 and not PLACEHOLDER.search(prompt + reply)
+    return 3 <= len(prompt.split()) <= 40 and 3 <= len(reply.split()) <= 60 and not PLACEHOLDER.search(prompt + reply)

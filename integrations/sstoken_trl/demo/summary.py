@@ -31,7 +31,8 @@ class Results:
 def print_summary(console: Console, trainer: Any, train: list[Sample], results: Results) -> None:
     """Losses, signals, a few samples with their tokens, and the line that enables the same elsewhere."""
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    console.print(f"\nTrained {len(logs)} steps in {results.seconds / 60:.1f} minutes.\n")
+    cut = "" if len(logs) == trainer.state.max_steps else f" of {trainer.state.max_steps}, cut short by the time limit"
+    console.print(f"\nTrained {len(logs)} steps{cut}, in {results.seconds / 60:.1f} minutes.\n")
     console.print(_table(logs, results))
     console.print(
         "rel: how much more likely the token has become since the base model, in nats.\n"
@@ -86,11 +87,11 @@ def _print_examples(console: Console, trainer: Any, train: list[Sample]) -> None
     for row, i in enumerate(shown):
         reply = selection.documents.response[row]
         ids, kept = batch["input_ids"][row][reply].tolist(), selection.kept[row][reply].tolist()
-        console.print(Padding(Text(train[i]["prompt"][-1]["content"], style=_GREY), (1, 0, 0, 2)))
+        console.print(Padding(Text(train[i]["prompt"][-1]["content"], style=_GREY), (1, 0, 0, 2), expand=False))
         text = Text()
         for piece, is_kept in _runs(trainer.processing_class, ids, kept):
             text.append_text(_marked(piece, is_kept, coloured))
-        console.print(Padding(text, (0, 0, 0, 4)))
+        console.print(Padding(text, (0, 0, 0, 4), expand=False))
 
 
 _GREY = "bright_black"
@@ -102,7 +103,7 @@ def _marked(piece: str, kept: bool, coloured: bool) -> Text:
         return Text(piece, style="bold green" if coloured else "")
     inner = piece.strip()
     lead, trail = piece[: len(piece) - len(piece.lstrip())], piece[len(piece.rstrip()) :] if inner else ""
-    struck = Text(inner, style="red strike") if coloured else Text(f"[-{inner}-]" if inner else "")
+    struck = Text(inner, style="dim strike") if coloured else Text(f"[-{inner}-]" if inner else "")
     return Text(lead) + struck + Text(trail)
 
 
