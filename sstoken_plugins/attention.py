@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,10 +69,14 @@ class PromptAttention:
         Yields:
             A list that holds one (B, S) float32 tensor after the forward pass. Rows of padding are meaningless.
         """
-        functions = self._namespace["ALL_ATTENTION_FUNCTIONS"]
+        from transformers import modeling_utils
+
+        # A forward that another library put in its place may import both where it runs.
+        functions = self._namespace.get("ALL_ATTENTION_FUNCTIONS", modeling_utils.ALL_ATTENTION_FUNCTIONS)
         implementation = self.module.config._attn_implementation or "eager"
         registered = functions.get(implementation)
-        attend = registered or self._namespace["eager_attention_forward"]
+        own_module = vars(sys.modules[type(self.module).__module__])
+        attend = registered or {**own_module, **self._namespace}["eager_attention_forward"]
         recorded: list[Tensor] = []
 
         def recording(

@@ -53,6 +53,7 @@ class TokenSelector:
         self._dropout: Dropout | None = None
         self._model: nn.Module | None = None
         self._checked = False
+        self._passes = 0
 
     @property
     def needs(self) -> frozenset[str]:
@@ -114,6 +115,7 @@ class TokenSelector:
             with self._dropout.off():
                 check_against_logits(model, inputs)
             self._checked = True
+        self._passes += 1
         documents = Documents.from_batch(inputs)
         names = self.strategy.signals(step)
         needs = frozenset().union(*(self._signals[name].needs for name in names))
@@ -153,7 +155,17 @@ class TokenSelector:
         return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
 
     def step_end(self, step: int) -> None:
-        """To be called after every optimizer step; `step` counts them from 1."""
+        """To be called after every optimizer step; `step` counts them from 1.
+
+        Raises:
+            RuntimeError: if the step was done without `forward`, so on every token.
+        """
+        if self._passes == 0:
+            raise RuntimeError(
+                f"Token selection is on, but training step {step} was done without it: another plugin, callback or "
+                "trainer class computes the loss itself. Remove that one, or switch token selection off."
+            )
+        self._passes = 0
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step)
 

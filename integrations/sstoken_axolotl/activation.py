@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import TrainerCallback
-
-from sstoken_plugins import Selection, TokenSelector, hookimpl
-from sstoken_plugins.plugins import plugin_manager
-from sstoken_transformers import with_token_selection
+from sstoken_plugins import TokenSelector
+from sstoken_transformers import require_prompts, with_token_selection
 
 from .args import SSTokenBlock
-from .data import require_prompts
+from .data import WAY_OUT
 from .unsupported import refuse_unsupported_settings
 
 
@@ -36,12 +33,11 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
         ValueError: if the data, the model or the trainer's arguments cannot be combined with it.
     """
     if "attention" in selector.needs:
-        require_prompts(trainer.train_dataset)
+        require_prompts(trainer.train_dataset, WAY_OUT)
     trainer.__class__ = with_token_selection(type(trainer))
     # Axolotl gives every process's mean the same weight; here, every kept token of the step gets it.
     trainer.args.average_tokens_across_devices = trainer.args.world_size > 1
     trainer.enable_token_selection(selector)
-    trainer.add_callback(_Witness())
     # Not through the logger: this has to be seen at any log level. Axolotl copies the output into its debug.log.
     trainer.accelerator.print(banner(selector, cfg), flush=True)
 
@@ -60,27 +56,3 @@ def banner(selector: TokenSelector, cfg: Any) -> str:
         ]
     rule = "=" * max(map(len, lines))
     return "\n".join(["", rule, *lines, rule, ""])
-
-
-class _Witness(TrainerCallback):
-    """Stops the run if its first step was done without selection, because something else took the loss over."""
-
-    def __init__(self) -> None:
-        self._seen = False
-
-    @hookimpl
-    def observe(self, selection: Selection) -> None:
-        self._seen = True
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        plugin_manager().register(self)
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        if not plugin_manager().is_registered(self):
-            return
-        plugin_manager().unregister(self)
-        if not self._seen:
-            raise RuntimeError(
-                "ssToken is on, but the first training step was done without it: another plugin, callback or trainer "
-                "class computes the loss itself. Remove that one, or switch ssToken off (`sstoken: {enabled: false}`)."
-            )

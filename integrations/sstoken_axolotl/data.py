@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from sstoken_transformers.data import NO_PROMPT
 
-NO_PROMPT = "so every token counts as response and no prompt is left to pay attention to"
 WAY_OUT = "Or set `gamma: 1` in the block `sstoken:` to select by the excess loss alone."
-LOOKED_AT = 1000
 
 
 def require_prompts_in_settings(cfg: Any) -> None:
@@ -28,27 +25,4 @@ def require_prompts_in_settings(cfg: Any) -> None:
         raise ValueError(
             f"`datasets` have `type: {without[0]}`, {NO_PROMPT}: use a type with prompts, such as `chat_template` or "
             f"`alpaca`. {WAY_OUT}"
-        )
-
-
-def require_prompts(dataset: Any) -> None:
-    """Judges the labels of the first samples, as they will be trained.
-
-    Raises:
-        ValueError: if none of them has a token without label.
-    """
-    if not hasattr(dataset, "select") or "labels" not in (dataset.column_names or ()):
-        return  # a stream, which has no first samples to look at without consuming them
-    rows = dataset.select_columns("labels").select(range(min(LOOKED_AT, len(dataset))))
-    without = sum(-100 not in row["labels"] for row in rows)
-    if len(rows) and without == len(rows):
-        raise ValueError(
-            f"All of the first {len(rows)} samples have a label on every token, {NO_PROMPT}: see `train_on_inputs`, "
-            f"`roles_to_train` and the `type` of your `datasets`. {WAY_OUT}"
-        )
-    if without:
-        logger.warning(
-            "%d of the first %d samples have no prompt: their tokens are chosen by the excess loss alone.",
-            without,
-            len(rows),
         )

@@ -1,6 +1,7 @@
 """Token selection for any `transformers.Trainer`; the TRL and Axolotl integrations build on it."""
 
+from .data import require_prompts
 from .trainer import SSTokenTrainerMixin, with_token_selection
 from .unsupported import refuse_unsupported
 
-__all__ = ["SSTokenTrainerMixin", "refuse_unsupported", "with_token_selection"]
+__all__ = ["SSTokenTrainerMixin", "refuse_unsupported", "require_prompts", "with_token_selection"]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trl import SFTConfig
 
-logger = logging.getLogger(__name__)
+from sstoken_transformers.data import NO_PROMPT
 
-NO_PROMPT = "so every token counts as response and no prompt is left to pay attention to"
 WAY_OUT = "Or set `sstoken_gamma` to 1 to select by the excess loss alone."
-LOOKED_AT = 200
 
 
 def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:
@@ -23,7 +19,7 @@ def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:
         ValueError: if such data will be trained without any prompt.
     """
     if "labels" in sample or "completion_mask" in sample or "assistant_masks" in sample or "input_ids" in sample:
-        return  # tokenised already; `require_prompts` looks at the labels
+        return  # tokenised already; `sstoken_transformers.require_prompts` looks at the labels
     if "prompt" in sample and "completion" in sample:
         if args.completion_only_loss is False and not args.assistant_only_loss:
             raise ValueError(
@@ -38,27 +34,6 @@ def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:
         raise ValueError(
             f"The data are plain text (column {args.dataset_text_field!r}), {NO_PROMPT}: give them as `prompt` and "
             f"`completion`, or as `messages` with `assistant_only_loss=True`. {WAY_OUT}"
-        )
-
-
-def require_prompts(dataset: Iterable[Mapping[str, Any]]) -> None:
-    """Judges the labels of the first samples, as they will be trained.
-
-    Raises:
-        ValueError: if none of them has a token without label.
-    """
-    rows = list(itertools.islice((row for row in dataset if "labels" in row), LOOKED_AT))
-    without = sum(-100 not in row["labels"] for row in rows)
-    if rows and without == len(rows):
-        raise ValueError(
-            f"All of the first {len(rows)} samples have a label on every token, {NO_PROMPT}: mark the prompt with "
-            f"-100 in `labels`, or give the data as `prompt` and `completion`. {WAY_OUT}"
-        )
-    if without:
-        logger.warning(
-            "%d of the first %d samples have no prompt: their tokens are chosen by the excess loss alone.",
-            without,
-            len(rows),
         )
 
 

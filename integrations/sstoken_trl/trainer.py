@@ -8,10 +8,10 @@ from typing import Any
 from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
-from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported
+from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported, require_prompts
 
 from .config import SSTokenSFTConfig, own_names
-from .data import refuse_images, require_prompts, require_prompts_in_raw
+from .data import WAY_OUT, refuse_images, require_prompts_in_raw
 
 
 class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             _refuse_before_loading(args, arguments, selector)
         super().__init__(*positional, **named)
         if "attention" in selector.needs:
-            require_prompts(self.train_dataset)
+            require_prompts(self.train_dataset, WAY_OUT)
         with own_names():
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.config.summary()}")

@@ -217,5 +217,5 @@ def test_continuing_from_an_adapter_is_pointed_out(settings, adapters, capfd):
 
 def test_it_never_trains_without_selection_unnoticed(settings):
     hijacked = [SSTOKEN, "tests.axolotl.spy.HijackPlugin"]
-    with pytest.raises(RuntimeError, match="first training step was done without it"):
+    with pytest.raises(RuntimeError, match="training step 1 was done without it"):
         run("train", {**settings, "plugins": hijacked})

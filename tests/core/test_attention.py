@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import textwrap
 
 import pytest
 import torch
@@ -238,3 +240,33 @@ def test_through_a_peft_model():
     expected, _ = read(tiny("llama"), inputs, prompt)
     mass, _ = read(get_peft_model(tiny("llama"), LoraConfig(target_modules=["q_proj"])), inputs, prompt)
     assert torch.equal(mass, expected)
+
+
+def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
+    """As kernel patches of other libraries do: neither name is among the globals of the forward that runs."""
+    model = tiny("llama").train()
+    attention = type(model.model.layers[0].self_attn)
+    original = attention.forward
+    source = inspect.getsource(original).replace(
+        ") -> tuple[torch.Tensor, torch.Tensor | None]:",
+        ") -> tuple[torch.Tensor, torch.Tensor | None]:\n"
+        "        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS\n"
+        "        from transformers.models.llama.modeling_llama import eager_attention_forward\n",
+    )
+    kept = {
+        k: v
+        for k, v in original.__globals__.items()
+        if k not in ("ALL_ATTENTION_FUNCTIONS", "eager_attention_forward")
+    }
+    exec(textwrap.dedent(source), kept)
+    ids = torch.randint(3, VOCABULARY, (2, 12))
+    prompt = torch.arange(12).expand(2, 12) < 5
+
+    def mass():
+        with PromptAttention(model).record(prompt) as recorded:
+            model(ids)
+        return recorded[0]
+
+    expected = mass()
+    monkeypatch.setattr(attention, "forward", kept["forward"])
+    torch.testing.assert_close(mass(), expected)

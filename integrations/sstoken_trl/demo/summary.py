@@ -35,8 +35,8 @@ def print_summary(console: Console, trainer: Any, train: list[Sample], results: 
     console.print(f"\nTrained {len(logs)} steps{cut}, in {results.seconds / 60:.1f} minutes.\n")
     console.print(_table(logs, results))
     console.print(
-        "rel: how much more likely the token has become since the base model, in nats.\n"
-        "attention: the share of the token's attention that goes to the question.",
+        "\nrel: how much more likely the token has become since the base model, in nats.\n"
+        "attention: the share of the token's attention that goes to the prompt.",
         style="dim",
     )
     console.print()
