@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import textwrap
@@ -246,19 +247,14 @@ def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
     """As kernel patches of other libraries do: neither name is among the globals of the forward that runs."""
     model = tiny("llama").train()
     attention = type(model.model.layers[0].self_attn)
-    original = attention.forward
-    source = inspect.getsource(original).replace(
-        ") -> tuple[torch.Tensor, torch.Tensor | None]:",
-        ") -> tuple[torch.Tensor, torch.Tensor | None]:\n"
-        "        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS\n"
-        "        from transformers.models.llama.modeling_llama import eager_attention_forward\n",
-    )
-    kept = {
-        k: v
-        for k, v in original.__globals__.items()
-        if k not in ("ALL_ATTENTION_FUNCTIONS", "eager_attention_forward")
-    }
-    exec(textwrap.dedent(source), kept)
+    patched = ast.parse(textwrap.dedent(inspect.getsource(attention.forward)))
+    patched.body[0].body[:0] = ast.parse(
+        "from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS\n"
+        "from transformers.models.llama.modeling_llama import eager_attention_forward\n"
+    ).body
+    imported = ("ALL_ATTENTION_FUNCTIONS", "eager_attention_forward")
+    namespace = {name: value for name, value in attention.forward.__globals__.items() if name not in imported}
+    exec(compile(ast.fix_missing_locations(patched), "patched", "exec"), namespace)
     ids = torch.randint(3, VOCABULARY, (2, 12))
     prompt = torch.arange(12).expand(2, 12) < 5
 
@@ -268,5 +264,5 @@ def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
         return recorded[0]
 
     expected = mass()
-    monkeypatch.setattr(attention, "forward", kept["forward"])
+    monkeypatch.setattr(attention, "forward", namespace["forward"])
     torch.testing.assert_close(mass(), expected)
