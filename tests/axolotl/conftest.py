@@ -20,15 +20,13 @@ import torch
 import yaml
 from axolotl.integrations.base import PluginManager
 from axolotl.utils.tee import close_debug_log
-from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from peft import LoraConfig
 
+from ..local import learned_adapter, sentence, word_llama
 from . import spy
 
 torch.set_num_threads(1)  # nothing here is large enough to share
 
-WORDS = [f"w{i}" for i in range(60)]
 SSTOKEN = "sstoken_axolotl.SSTokenPlugin"
 SPY = "tests.axolotl.spy.SpyPlugin"
 ONE_KERNEL = "tests.axolotl.spy.OneKernelPlugin"
@@ -38,50 +36,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def sentence(rng: random.Random, least: int, most: int) -> str:
-    return " ".join(rng.choices(WORDS, k=rng.randint(least, most)))
-
-
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    special = ["<pad>", "</s>", "<unk>", "<user>", "<assistant>", "<system>"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, "<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", chat_template=CHAT_TEMPLATE
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=66,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,  # large enough for attention and predictions to differ from uniform
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+    special = ["<user>", "<assistant>", "<system>"]
+    return word_llama(tmp_path_factory.mktemp("tiny-llama"), CHAT_TEMPLATE, special)
 
 
 @pytest.fixture(scope="session")
 def adapters(model_dir, tmp_path_factory) -> list[Path]:
     """Two different adapters that have learned something."""
-    folders = []
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), lora)
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-        folders.append(tmp_path_factory.mktemp(f"adapter-{seed}"))
-        model.save_pretrained(folders[-1])
-    return folders
+    return [learned_adapter(model_dir, lora, tmp_path_factory.mktemp("adapter"), seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")
