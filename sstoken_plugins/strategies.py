@@ -21,7 +21,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def signals(self, step: int) -> Sequence[str]:
-        """Names of the signals that `weights` reads at this optimizer step."""
+        """Names of the signals that `weights` reads at this optimizer step.
+
+        What it names at step 0 and at step `rel_warmup_steps` is all that it may ever name: the model is prepared for
+        it before training.
+        """
 
     @abstractmethod
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
