@@ -72,9 +72,11 @@ def test_every_flag_of_trl_sft_is_known():
     make_parser().format_help()  # a stray % would fail here
 
 
-def test_misspelt_flag(settings):
-    with pytest.raises((SystemExit, ValueError)):
-        run(["--model_name_or_path", "x", "--sstoken_roh", "0.5"])
+def test_misspelt_flag_is_named(settings, capsys):
+    flags = [f"--{key}={value}" for key, value in settings.items() if not isinstance(value, list)]
+    with pytest.raises((SystemExit, ValueError)) as refusal:
+        run([*flags, "--sstoken_roh", "0.5"])
+    assert "sstoken_roh" in f"{refusal.value} {capsys.readouterr().err}"
 
 
 def in_own_processes(launcher, settings, **changes):
