@@ -14,7 +14,7 @@ from .config import SSTokenConfig
 from .documents import Documents
 from .forward import TokenForward, token_forward
 from .head import TokenLogProbs, token_log_probs
-from .histories import History, LiveHistory
+from .histories import History, LiveHistory, TrainingRun
 from .hookspecs import hookimpl
 from .scores import (
     keep_best,
@@ -45,6 +45,7 @@ __all__ = [
     "TokenLogProbs",
     "TokenScores",
     "TokenSelector",
+    "TrainingRun",
     "hookimpl",
     "keep_best",
     "keep_count",

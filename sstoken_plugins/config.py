@@ -37,9 +37,34 @@ class SSTokenConfig:
     history: str = _option(
         "base",
         "The earlier self that tokens are compared with: 'base' (the trained adapter switched off), 'adapter' (a "
-        "frozen adapter, see `history_adapter`), or the name a plugin registered.",
+        "frozen adapter, see `history_adapter`), 'snapshot' (the trained adapter a while ago, see `refresh_steps`), "
+        "'ema' (its moving average, see `ema_alpha`), 'recorded' (computed once before training, see "
+        "`history_store`), 'last_visit' (the model when it last saw the sample, see `first_visit`), or the name a "
+        "plugin registered.",
     )
-    history_adapter: str | None = _option(None, "Folder of the PEFT adapter that history 'adapter' uses.")
+    history_adapter: str | None = _option(
+        None, "Folder of the PEFT adapter that history 'adapter' uses, or that 'recorded' records instead of the base."
+    )
+    refresh_steps: float = _option(
+        0.25, "History 'snapshot' is renewed every so many optimizer steps; below 1: every such fraction of an epoch."
+    )
+    ema_alpha: float = _option(
+        0.99, "History 'ema' keeps this fraction of itself at each optimizer step and takes the rest from the model."
+    )
+    history_store: str | None = _option(
+        None, "Folder of the log-probabilities that history 'recorded' reads; `sstoken record` fills it."
+    )
+    history_record: bool = _option(
+        False, "Record what `history_store` lacks of the training data before the first step."
+    )
+    history_strict: bool = _option(
+        False, "Stop if a sample is not in `history_store`, instead of computing its history while training."
+    )
+    first_visit: str = _option(
+        "attention",
+        "What history 'last_visit' does with a sample it has not seen yet: 'attention' (the score is the attention "
+        "alone) or 'base' (it is compared with the base model, for one more forward pass).",
+    )
     attention_layer: int = _option(-1, "Layer whose attention to the prompt is read; negative counts from the last.")
     rel_warmup_steps: int = _option(
         0, "Optimizer steps during which the score is the attention alone (gamma counts as 0)."
@@ -65,16 +90,7 @@ class SSTokenConfig:
             raise ValueError(
                 f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
             )
-        if self.history == "adapter" and not self.history_adapter:
-            raise ValueError(
-                "`history` is 'adapter' but `history_adapter` is not set: set it to the folder of the earlier adapter "
-                "(the one with adapter_config.json and adapter_model.safetensors)."
-            )
-        if self.history_adapter and self.history == "base":
-            raise ValueError(
-                f"`history_adapter` is {self.history_adapter!r} but `history` is 'base', which would ignore it: set "
-                "`history` to 'adapter', or remove `history_adapter`."
-            )
+        self._check_history()
         if self.strategy == "signal" and not self.signal:
             raise ValueError("`strategy` is 'signal' but `signal` is not set: set it to the name of a signal.")
         if self.signal and self.strategy == "sstoken":
@@ -82,6 +98,40 @@ class SSTokenConfig:
                 f"`signal` is {self.signal!r} but `strategy` is 'sstoken', which reads 'rel' and 'attention' and "
                 "would ignore it: set `strategy` to 'signal', or remove `signal`."
             )
+
+    def _check_history(self) -> None:
+        if self.history == "adapter" and not self.history_adapter:
+            raise ValueError(
+                "`history` is 'adapter' but `history_adapter` is not set: set it to the folder of the earlier adapter "
+                "(the one with adapter_config.json and adapter_model.safetensors)."
+            )
+        if self.history == "recorded" and not self.history_store:
+            raise ValueError(
+                "`history` is 'recorded' but `history_store` is not set: set it to a folder, and fill it with "
+                "`sstoken record` or by setting `history_record` to True."
+            )
+        if self.history_adapter and self.history in ("base", "snapshot", "ema", "last_visit"):
+            raise ValueError(
+                f"`history_adapter` is {self.history_adapter!r} but `history` is {self.history!r}, which would ignore "
+                "it: set `history` to 'adapter', or remove `history_adapter`."
+            )
+        if self.history_store and self.history in ("base", "adapter", "snapshot", "ema", "last_visit"):
+            raise ValueError(
+                f"`history_store` is {self.history_store!r} but `history` is {self.history!r}, which would ignore it: "
+                "set `history` to 'recorded', or remove `history_store`."
+            )
+        if self.refresh_steps <= 0 or (self.refresh_steps > 1 and self.refresh_steps != int(self.refresh_steps)):
+            raise ValueError(
+                f"`refresh_steps` is {self.refresh_steps}: set it to a whole number of optimizer steps, such as 100, "
+                "or to a fraction of an epoch, such as 0.25."
+            )
+        if not 0 <= self.ema_alpha < 1:
+            raise ValueError(
+                f"`ema_alpha` is {self.ema_alpha}, but it is the fraction of the average that stays at each step: set "
+                "it in [0, 1), for example 0.99."
+            )
+        if self.first_visit not in ("attention", "base"):
+            raise ValueError(f"`first_visit` is {self.first_visit!r}: set it to 'attention' or 'base'.")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -96,7 +146,14 @@ class SSTokenConfig:
         if self.signal:
             shown.append(f"signal={self.signal}")
         if self.strategy not in ("full", "random") and not (self.strategy == "sstoken" and self.gamma == 0):
-            shown.append(f"history={self.history}" + (f" ({self.history_adapter})" if self.history_adapter else ""))
+            details = {
+                "snapshot": f"refresh_steps={self.refresh_steps:g}",
+                "ema": f"ema_alpha={self.ema_alpha:g}",
+                "recorded": self.history_store,
+                "last_visit": f"first_visit={self.first_visit}",
+            }
+            detail = [value for value in (details.get(self.history), self.history_adapter) if value]
+            shown.append(f"history={self.history}" + (f" ({', '.join(detail)})" if detail else ""))
         if self.rel_warmup_steps:
             shown.append(f"rel_warmup_steps={self.rel_warmup_steps}")
         if self.options:

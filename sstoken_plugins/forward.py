@@ -14,6 +14,7 @@ from .attention import PromptAttention
 from .documents import Documents
 from .head import token_log_probs
 
+OWN_ENTRIES = "sstoken_"
 # Arguments of the loss, which is computed here and not by the model.
 _LOSS_ARGUMENTS = frozenset(
     ("labels", "shift_labels", "num_items_in_batch", "fused_lm_head", "skip_logits", "return_token_accuracy",
@@ -47,6 +48,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model gets of a batch: neither the arguments of its loss nor what lookups added."""
+    return {
+        name: value
+        for name, value in inputs.items()
+        if name not in _LOSS_ARGUMENTS and not name.startswith(OWN_ENTRIES)
+    }
+
+
 def token_forward(
     model: nn.Module, inputs: Mapping[str, Any], documents: Documents, probe: PromptAttention | None = None
 ) -> TokenForward:
@@ -60,7 +70,7 @@ def token_forward(
     Raises:
         ValueError: if the model computes its logits without its output head, or the probed layer did not run.
     """
-    arguments = {name: value for name, value in inputs.items() if name not in _LOSS_ARGUMENTS}
+    arguments = model_inputs(inputs)
     arguments["use_cache"] = False
     inner = unwrapped(model)
     recording: contextlib.AbstractContextManager[list[Tensor]]

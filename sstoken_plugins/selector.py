@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from .documents import Documents
 from .dropout import Dropout
 from .forward import TokenForward, check_against_logits, token_forward, unwrapped
 from .head import output_head
+from .histories import Lookup, TrainingRun
+from .histories.recorded import RecordedHistory
 from .selection import Selection, TokenScores
 from .telemetry import Metrics
 
@@ -60,8 +63,11 @@ class TokenSelector:
         """What the signals in use need at any time: "history", "attention"."""
         return frozenset().union(*(signal.needs for signal in self._signals.values()))
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
         """Prepares the model, before it is wrapped for distributed training.
+
+        Args:
+            run: what histories may want to know of the training; its `record` is replaced by that of `metrics`.
 
         Raises:
             ValueError: if this model cannot serve what was asked for.
@@ -75,7 +81,7 @@ class TokenSelector:
                 "take `lm_head` out of `target_modules`."
             )
         if self.history is not None:
-            self.history.attach(model)
+            self.history.attach(model, dataclasses.replace(run or TrainingRun(), record=self.metrics.record))
         if "attention" in self.needs:
             self._probe = PromptAttention(model, self.config.attention_layer)
         self._dropout = Dropout(model)
@@ -84,6 +90,11 @@ class TokenSelector:
                 "The model has dropout: scores are taken without it, in one more forward pass. Set it to 0 "
                 "(lora_dropout: 0) and the training pass itself gives the scores."
             )
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """What the data loader should do to every training batch, see `History.lookup`; without, it is done later."""
+        return self.history.lookup() if self.history is not None else None
 
     def denominator(self, inputs: Mapping[str, Any]) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a float64 scalar.
@@ -109,12 +120,7 @@ class TokenSelector:
         Raises:
             FloatingPointError: if a log-probability is not finite.
         """
-        if self._dropout is None:
-            raise RuntimeError("TokenSelector.attach(model) has to be called before forward.")
-        if not self._checked:
-            with self._dropout.off():
-                check_against_logits(model, inputs)
-            self._checked = True
+        self._check(model, inputs)
         self._passes += 1
         documents = Documents.from_batch(inputs)
         names = self.strategy.signals(step)
@@ -127,14 +133,20 @@ class TokenSelector:
                 unwrapped(model), inputs, documents, lambda: self._score(model, inputs, documents).log_probs
             )
         # With dropout the training pass is no measure; without, it is the same pass.
+        assert self._dropout is not None
         measure = self._dropout.active and any(self._signals[name].reads_scores for name in names)
         scored = self._score(model, inputs, documents, probe) if measure else None
         forward = token_forward(model, inputs, documents, None if scored else probe)
         measured = scored or forward
+        log_probs = measured.log_probs.detach()
+        if self.history is not None:
+            self.history.remember(inputs, log_probs)
+            if history_log_probs is not None:
+                history_log_probs = self.history.compare(history_log_probs, log_probs)
         scores = TokenScores(
             documents=documents,
             input_ids=inputs["input_ids"],
-            log_probs=measured.log_probs.detach(),
+            log_probs=log_probs,
             entropy=measured.entropy,
             history_log_probs=history_log_probs,
             attention=measured.attention,
@@ -154,8 +166,20 @@ class TokenSelector:
         weights = self.strategy.weights(signals, scores.documents, scores.step)
         return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
 
-    def step_end(self, step: int) -> None:
-        """To be called after every optimizer step; `step` counts them from 1.
+    def record(self, model: nn.Module, inputs: Mapping[str, Any]) -> int:
+        """Adds what the store of history 'recorded' lacks of a batch, before training.
+
+        Returns:
+            How many documents were new.
+        """
+        assert isinstance(self.history, RecordedHistory)
+        self._check(model, inputs)
+        return self.history.record(
+            unwrapped(model), inputs, lambda batch: self._score(model, batch, Documents.from_batch(batch)).log_probs
+        )
+
+    def step_end(self, step: int, epoch: float | None = None) -> None:
+        """To be called after every optimizer step; `step` counts them from 1, `epoch` is how many were done.
 
         Raises:
             RuntimeError: if the step was done without `forward`, so on every token.
@@ -167,11 +191,19 @@ class TokenSelector:
             )
         self._passes = 0
         if self.history is not None and self._model is not None:
-            self.history.step_end(self._model, step)
+            self.history.step_end(self._model, step, epoch)
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
         return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
+
+    def _check(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
+        if self._dropout is None:
+            raise RuntimeError("TokenSelector.attach(model) has to be called before forward.")
+        if not self._checked:
+            with self._dropout.off():
+                check_against_logits(model, inputs)
+            self._checked = True
 
     @torch.no_grad()
     def _score(

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .config import SSTokenConfig
+from .hashing import mix, mix_int, total_per_document
 from .hookspecs import hookimpl
 from .scores import retrospective_excess_loss
 from .selection import TokenScores
@@ -21,8 +21,7 @@ class Signal(ABC):
     Attributes:
         needs: of "history" (one more forward pass) and "attention" (one more attention call in one layer).
         reads_scores: whether it reads anything that the model says of the tokens. If so, a model with dropout is
-        scored
-            once more without.
+            scored once more without.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -81,26 +80,10 @@ class Noise(Signal):
 
     def __call__(self, scores: TokenScores) -> Tensor:
         documents = scores.documents
-        token = _mix(scores.input_ids + _mix(documents.positions + _mix_int(self.config.seed)))
-        real = documents.ids >= 0
-        document = (
-            torch.zeros_like(token)
-            .flatten()
-            .index_add_(0, documents.ids.clamp(min=0).flatten(), torch.where(real, token, 0).flatten())
-        )
-        hashed = _mix(_mix(token + documents.spread(document)) + _mix_int(scores.step))
+        token = mix(scores.input_ids + mix(documents.positions + mix_int(self.config.seed)))
+        document = documents.spread(total_per_document(token, documents))
+        hashed = mix(mix(token + document) + mix_int(scores.step))
         return (hashed & ((1 << 24) - 1)).float() / (1 << 24)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """splitmix64's finaliser; int64 arithmetic wraps around on every device."""
-    x = (x ^ (x >> 30)) * -4658895280553007687
-    x = (x ^ (x >> 27)) * -7723592293110705685
-    return x ^ (x >> 31)
-
-
-def _mix_int(x: int) -> int:
-    return int(_mix(torch.tensor(x + 0x1E3779B97F4A7C15)).item())
 
 
 @hookimpl

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import TokenSelector
-from sstoken_transformers import require_prompts, with_token_selection
+from sstoken_transformers import newest_whole_checkpoint, require_prompts, with_token_selection
 
 from .args import SSTokenBlock
 from .data import WAY_OUT
@@ -38,6 +39,11 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
     # Axolotl gives every process's mean the same weight; here, every kept token of the step gets it.
     trainer.args.average_tokens_across_devices = trainer.args.world_size > 1
     trainer.enable_token_selection(selector)
+    if cfg.auto_resume_from_checkpoints and not cfg.resume_from_checkpoint:
+        # Axolotl takes the newest, also if the run was killed while writing it.
+        newest = newest_whole_checkpoint(Path(cfg.output_dir))
+        cfg.resume_from_checkpoint = str(newest) if newest else None
+        cfg.auto_resume_from_checkpoints = newest is not None
     # Not through the logger: this has to be seen at any log level. Axolotl copies the output into its debug.log.
     trainer.accelerator.print(banner(selector, cfg), flush=True)
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from sstoken_plugins import TokenSelector
+from sstoken_plugins.histories.base import WITHOUT_ADAPTER
 
 from .data import require_prompts_in_settings
 
@@ -59,9 +60,8 @@ def refuse_unsupported_settings(cfg: Any, selector: TokenSelector) -> None:
         )
     if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
         raise ValueError(
-            f"`history` is {selector.config.history!r} but `adapter` is not set: in full fine-tuning the earlier "
-            "weights are gone after the first step. Set `adapter: lora` (or `qlora`), or in the block `sstoken:` "
-            "`gamma: 0` to select by attention alone."
+            f"`history` is {selector.config.history!r} but `adapter` is not set: {WITHOUT_ADAPTER} (`adapter: "
+            "lora` or `qlora`; `history` and `gamma` are in the block `sstoken:`.)"
         )
     if "attention" in selector.needs:
         require_prompts_in_settings(cfg)

@@ -60,7 +60,13 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
     if selector.history is not None and state.get("has_tensors"):
         if not (folder / TENSORS_FILE).is_file():
             raise ValueError(f"{folder / TENSORS_FILE} is missing: resume from another checkpoint.")
-        selector.history.load_state_dict(load_file(folder / TENSORS_FILE))
+        try:
+            tensors = load_file(folder / TENSORS_FILE)
+        except Exception as error:
+            raise ValueError(
+                f"{folder / TENSORS_FILE} is damaged ({error}): resume from another checkpoint."
+            ) from error
+        selector.history.load_state_dict(tensors)
 
 
 def _replace(path: Path, write: Any) -> None:

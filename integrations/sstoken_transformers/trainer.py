@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from sstoken_plugins import TokenSelector
+from sstoken_plugins import TokenSelector, TrainingRun
 
+from .checkpoints import sound_checkpoint
+from .loader import CollatorWithLookup
 from .outputs import SelectingModel
+from .recording import is_recording, record
 from .state import load_state, save_state
+from .tokenizer import fingerprint
 from .unsupported import refuse_unsupported
 
 
@@ -37,11 +41,47 @@ class SSTokenTrainerMixin:
             ValueError: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args, self.compute_loss_func)
-        selector.attach(self.model)
+        run = TrainingRun(
+            precision=self.accelerator.mixed_precision,
+            tokenizer=fingerprint(self.processing_class),
+            gather=self._gather_objects,
+        )
+        selector.attach(self.model, run)
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_StepEnd(selector))
+
+    def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        if self.token_selector is not None:
+            resume_from_checkpoint = sound_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+            if self.token_selector.config.history_record and is_recording(self.token_selector):
+                self.record_history()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def record_history(self: Any) -> int:
+        """Records what the store of history 'recorded' lacks of the training data; `train()` does it if
+        `history_record` is set.
+
+        Returns:
+            How many samples were new, over all processes.
+
+        Raises:
+            ValueError: if the history is another, or the data are a stream.
+            OSError: if the store can't be written.
+        """
+        return record(self, self.token_selector, super().get_train_dataloader)
+
+    def get_train_dataloader(self: Any) -> Any:
+        lookup = self.token_selector.lookup if self.token_selector is not None else None
+        if lookup is None:
+            return super().get_train_dataloader()
+        collator = self.data_collator
+        self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
@@ -81,6 +121,13 @@ class SSTokenTrainerMixin:
             if name in dtypes:
                 parameter.data = parameter.data.to(dtypes[name])
 
+    def _gather_objects(self: Any, mine: Any) -> list[Any]:
+        if self.args.world_size == 1:
+            return [mine]
+        everyones: list[Any] = [None] * self.args.world_size
+        torch.distributed.all_gather_object(everyones, mine)
+        return everyones
+
     def _aux_loss_scale(self: Any) -> float:
         """Weight of the auxiliary loss of mixture-of-experts models: a mean over micro-batches and processes."""
         config = self.model.config.get_text_config()
@@ -95,7 +142,7 @@ class _StepEnd(TrainerCallback):
         self._selector = selector
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._selector.step_end(state.global_step)
+        self._selector.step_end(state.global_step, state.epoch)
 
 
 def with_token_selection(trainer_class: type[Trainer]) -> type[Trainer]:

@@ -8,6 +8,7 @@ from typing import Any
 from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
+from sstoken_plugins.histories.base import WITHOUT_ADAPTER
 from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported, require_prompts
 
 from .config import SSTokenSFTConfig, own_names
@@ -69,9 +70,8 @@ def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], se
     without_adapter = peft_config is None and not hasattr(model, "peft_config")
     if without_adapter and selector.history is not None and selector.history.requires_adapter:
         raise ValueError(
-            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None): in full "
-            "fine-tuning the earlier weights are gone after the first step. Train with LoRA (`use_peft: true`), or "
-            "set `gamma` to 0 to select by attention alone."
+            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
+            f"the command line): {WITHOUT_ADAPTER}"
         )
     dataset = arguments.get("train_dataset")
     sample = next(iter(dataset), None) if dataset is not None else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,27 +14,58 @@ from ..config import SSTokenConfig
 from ..documents import Documents
 from ..hookspecs import hookimpl
 
+Lookup = Callable[[MutableMapping[str, Any]], None]
+
+
+def _nobody_records(name: str, total: Tensor, count: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a history may know of the run it serves, beyond the model.
+
+    Attributes:
+        precision: of autocast: "no", "bf16" or "fp16".
+        tokenizer: a fingerprint, if there is one.
+        gather: gives every process the objects of all, in the order of their ranks; all must call it together.
+        record: adds the mean `total / count` to the log; see `hookspecs.observe`.
+    """
+
+    precision: str = "no"
+    tokenizer: str | None = None
+    gather: Callable[[Any], list[Any]] = lambda mine: [mine]
+    record: Callable[[str, Tensor, Tensor], None] = _nobody_records
+
 
 class History(ABC):
     """Log-probabilities of the batch's tokens under an earlier self of the model.
 
-    Life of a history: constructed from the configuration before any model is loaded (refuse there what can't work),
-    `attach`ed to the model once, asked for `log_probs` of every micro-batch, told of the end of every optimizer step,
-    and its `state_dict` is part of every checkpoint.
+    Life of a history: constructed from the configuration before any model is loaded (refuse there what can't work);
+    `attach`ed to the model once; for every micro-batch asked for `log_probs` if somebody reads them, then told what
+    the model says now (`remember`, `compare`); told of the end of every optimizer step; and its `state_dict` is part
+    of every checkpoint.
     """
 
-    requires_adapter: ClassVar[bool] = False
+    requires_adapter: bool = False
     """Whether it can only be had beside an adapter in training."""
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: nn.Module, run: TrainingRun) -> None:
         """Gets the unwrapped model before training.
 
         Raises:
             ValueError: if this model cannot have such a history.
         """
+
+    def lookup(self) -> Lookup | None:
+        """What the data loader's workers do to each training batch, on the host: a function that can be pickled.
+
+        It may add entries, whose names begin with `sstoken_`: they come back in `inputs`, and the model does not get
+        them. None: nothing.
+        """
+        return None
 
     @abstractmethod
     def log_probs(
@@ -48,8 +80,15 @@ class History(ABC):
                 log-probabilities.
         """
 
-    def step_end(self, model: nn.Module, step: int) -> None:
-        """Called after every optimizer step; `step` counts them from 1."""
+    def remember(self, inputs: Mapping[str, Any], log_probs: Tensor) -> None:
+        """Told of every micro-batch: (B, S) log-probabilities under the current model, without gradient."""
+
+    def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
+        """What `log_probs` (B, S) are compared with: `history_log_probs`, unless their precision needs a word."""
+        return history_log_probs
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        """Called after every optimizer step, which are counted from 1; `epoch` says how many were done, if known."""
 
     def describe(self) -> Mapping[str, Any]:
         """What identifies this history, as JSON values. A run resumed with another description is refused."""
@@ -60,7 +99,11 @@ class History(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores `state_dict`."""
+        """Restores `state_dict`.
+
+        Raises:
+            ValueError: if it is not what this run's history saves.
+        """
 
 
 class LiveHistory(History):
@@ -81,6 +124,13 @@ class LiveHistory(History):
 def register_histories(register: Callable[[str, type[History]], None]) -> None:
     from .adapter import AdapterHistory
     from .base import BaseHistory
+    from .last_visit import LastVisitHistory
+    from .moving import EmaHistory, SnapshotHistory
+    from .recorded import RecordedHistory
 
     register("base", BaseHistory)
     register("adapter", AdapterHistory)
+    register("snapshot", SnapshotHistory)
+    register("ema", EmaHistory)
+    register("recorded", RecordedHistory)
+    register("last_visit", LastVisitHistory)

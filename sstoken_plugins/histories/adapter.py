@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from ..config import SSTokenConfig
-from . import LiveHistory
-from .base import require_adapter, restore_trainable
+from . import LiveHistory, TrainingRun
+from .base import refuse_biases, refuse_prompt_learning, require_adapter, restore_trainable
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -34,15 +34,17 @@ class AdapterHistory(LiveHistory):
         super().__init__(config)
         if not config.history_adapter:
             raise ValueError(
-                "`history` is 'adapter' but `history_adapter` is not set: set it to a PEFT adapter's folder."
+                f"`history` is {config.history!r} but `history_adapter` is not set: set it to a PEFT adapter's folder."
             )
         self.folder = Path(config.history_adapter)
         self.name = "sstoken_history"
         self._peft_config = read_adapter_config(self.folder)
-        self._fingerprint = _sha256(self.folder / WEIGHTS_FILE)
+        self.fingerprint = _sha256(self.folder / WEIGHTS_FILE)
 
-    def attach(self, model: Any) -> None:
-        require_adapter(model, "adapter")
+    def attach(self, model: Any, run: TrainingRun) -> None:
+        require_adapter(model, self.config.history)
+        refuse_prompt_learning(model)
+        refuse_biases(model, self.config.history)
         self._check_base(model)
         trained = model.active_adapter
         self.name = _free_name(model.peft_config)
@@ -87,7 +89,7 @@ class AdapterHistory(LiveHistory):
             restore_trainable(model, trainable)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"adapter_sha256": self._fingerprint}
+        return {"adapter_sha256": self.fingerprint}
 
     def _check_base(self, model: Any) -> None:
         theirs = self._peft_config.get("base_model_name_or_path")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from . import LiveHistory
+from . import LiveHistory, TrainingRun
 
 
 class BaseHistory(LiveHistory):
@@ -17,8 +17,10 @@ class BaseHistory(LiveHistory):
 
     requires_adapter = True
 
-    def attach(self, model: Any) -> None:
-        require_adapter(model, "base")
+    def attach(self, model: Any, run: TrainingRun) -> None:
+        require_adapter(model, self.config.history)
+        refuse_prompt_learning(model)
+        refuse_biases(model, self.config.history)
         if adapter_has_learned(model):
             warnings.warn(
                 "`history` is 'base' and training continues from an adapter that has learned already: tokens are "
@@ -38,26 +40,46 @@ class BaseHistory(LiveHistory):
             restore_trainable(model, trainable)
 
 
+WITHOUT_ADAPTER = (
+    "in full fine-tuning the earlier weights are gone after the first step. Train with LoRA or QLoRA; or set "
+    "`history` to 'recorded' or 'last_visit', which need no weights; or set `gamma` to 0 to select by attention alone."
+)
+
+
+def has_adapter(model: Any) -> bool:
+    return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
+
+
 def require_adapter(model: Any, history: str) -> None:
     """Raises:
-    ValueError: unless the model has a PEFT adapter that can be switched off.
+    ValueError: unless the model has a PEFT adapter.
     """
-    if not hasattr(model, "peft_config") or not hasattr(model, "disable_adapter"):
-        raise ValueError(
-            f"`history` is {history!r} but the model has no adapter: in full fine-tuning the earlier weights are gone "
-            "after the first step. Train with LoRA or QLoRA, or set `gamma` to 0 to select by attention alone."
-        )
+    if not has_adapter(model):
+        raise ValueError(f"`history` is {history!r} but the model has no adapter: {WITHOUT_ADAPTER}")
+
+
+def refuse_prompt_learning(model: Any) -> None:
+    """Raises:
+    ValueError: for adapters that are not on weights.
+    """
     for name, config in model.peft_config.items():
         if getattr(config, "is_prompt_learning", False):
             raise ValueError(
                 f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: "
                 "token selection supports adapters on weights, such as LoRA."
             )
+
+
+def refuse_biases(model: Any, history: str) -> None:
+    """Raises:
+    ValueError: if switching the adapter off would not bring the base model back.
+    """
+    for name, config in model.peft_config.items():
         if (bias := getattr(config, "bias", "none")) != "none":
             raise ValueError(
                 f"`history` is {history!r} but adapter {name!r} trains biases (bias={bias!r}), which are the base "
                 "model's own and stay changed when the adapter is switched off: set its `bias` to 'none', or set "
-                "`gamma` to 0 to select by attention alone."
+                "`history` to 'snapshot', or `gamma` to 0 to select by attention alone."
             )
 
 

@@ -1,0 +1,69 @@
+"""What a recording was made with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import TrainingRun
+from .base import has_adapter
+
+SAMPLE = 256
+
+
+def made_by(model: Any, run: TrainingRun, adapter: str | None) -> dict[str, Any]:
+    """What has to be equal for recorded log-probabilities to mean the same, as JSON values.
+
+    Args:
+        adapter: fingerprint of the history's adapter; None for the base model.
+    """
+    weights = dict(base_weights(model))
+    return {
+        "model": fingerprint(weights),
+        "adapter": adapter,
+        "tokenizer": run.tokenizer,
+        "precision": precision(model, weights, run.precision),
+    }
+
+
+def base_weights(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters below any adapter, under the names they have without one."""
+    adapters: set[str] = set()
+    if has_adapter(model):
+        adapters.update(model.peft_config)
+        model = model.get_base_model()
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        if adapters.isdisjoint(parts):
+            yield ".".join(part for part in parts if part not in ("base_layer", "original_module")), parameter
+
+
+def fingerprint(weights: dict[str, nn.Parameter]) -> str:
+    """A hash of every tensor's name, shape and 256 of its values: training a model at all changes nearly every one."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(weights.items()):
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        state = getattr(parameter, "quant_state", None)
+        for tensor in (parameter.data, getattr(state, "absmax", None)):
+            if isinstance(tensor, Tensor) and tensor.numel():
+                digest.update(_sample(tensor).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def precision(model: Any, weights: dict[str, nn.Parameter], autocast: str) -> str:
+    """The formats that the model computes in, such as "bfloat16, nf4, autocast no"."""
+    formats = set()
+    for parameter in weights.values():
+        state = getattr(parameter, "quant_state", None)
+        formats.add(str(getattr(state, "quant_type", parameter.dtype)).removeprefix("torch."))
+    return ", ".join([*sorted(formats), f"autocast {autocast}"])
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().reshape(-1)
+    places = torch.linspace(0, flat.numel() - 1, min(SAMPLE, flat.numel()), dtype=torch.float64, device=flat.device)
+    return flat[places.long()].contiguous().view(torch.uint8).cpu()

@@ -1,0 +1,124 @@
+"""Copies of what trains, that follow it: `snapshot` in leaps, `ema` steadily."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import SSTokenConfig
+from . import LiveHistory, TrainingRun
+from .base import refuse_prompt_learning, require_adapter
+
+
+class _EarlierWeights(LiveHistory):
+    """A copy of every trainable parameter, which takes its place for the length of a forward pass.
+
+    No weight is copied for that: the parameter only points elsewhere. So the pass runs through the same modules and
+    kernels as the training pass, whatever the kind of adapter.
+    """
+
+    requires_adapter = True
+
+    def attach(self, model: Any, run: TrainingRun) -> None:
+        require_adapter(model, self.config.history)
+        refuse_prompt_learning(model)
+        self._places = {
+            name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        self._weights = {name: parameter.detach().clone() for name, parameter in self._trained()}
+
+    @contextlib.contextmanager
+    def active(self, model: nn.Module) -> Iterator[None]:
+        now = [(parameter, parameter.data) for _, parameter in self._trained()]
+        try:
+            for name, parameter in self._trained():
+                parameter.data = self._weights[name]
+            torch.clear_autocast_cache()  # it knows parameters by their identity, not by their content
+            yield
+        finally:
+            for parameter, data in now:
+                parameter.data = data
+            torch.clear_autocast_cache()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"weights.{name}": weight for name, weight in self._weights.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, weight in self._weights.items():
+            saved = state.get(f"weights.{name}")
+            if saved is None or saved.shape != weight.shape:
+                raise ValueError(
+                    f"The checkpoint's history has {'no' if saved is None else 'another shape of'} {name!r}: give the "
+                    "run the adapter that it was started with."
+                )
+            weight.copy_(saved)
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        # PEFT puts new parameters in place of the old when it loads an adapter, so they are looked up each time.
+        for name, (module, key) in self._places.items():
+            parameter = module._parameters[key]
+            assert parameter is not None
+            yield name, parameter
+
+
+class SnapshotHistory(_EarlierWeights):
+    """The adapter in training as it was a while ago, renewed every `refresh_steps`. Costs one forward pass and the
+    adapter's own memory; right after a renewal, rel is 0."""
+
+    def __init__(self, config: SSTokenConfig) -> None:
+        super().__init__(config)
+        self._renewals = torch.zeros((), dtype=torch.int64)  # due by now, if they come by fractions of an epoch
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        every = self.config.refresh_steps
+        if every >= 1:
+            due = step % int(every) == 0
+        elif epoch is None:
+            raise ValueError(
+                f"`refresh_steps` is {every}, a fraction of an epoch, but this training loop does not say which epoch "
+                "it is in: set it to a number of steps."
+            )
+        else:
+            renewals = math.floor(epoch / every + 1e-6)
+            due = renewals > int(self._renewals)
+            self._renewals.fill_(renewals)
+        if due:
+            for name, parameter in self._trained():
+                self._weights[name].copy_(parameter.data)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**super().state_dict(), "renewals": self._renewals}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self._renewals.copy_(state["renewals"])
+
+
+class EmaHistory(_EarlierWeights):
+    """`history <- ema_alpha * history + (1 - ema_alpha) * trained` after each step. Costs one forward pass and the
+    adapter's own memory, in float32."""
+
+    def attach(self, model: Any, run: TrainingRun) -> None:
+        super().attach(model, run)
+        # In bfloat16, what a step adds to an average is too small to be seen: it would stand still.
+        self._averages = {name: weight.float() for name, weight in self._weights.items()}
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        for name, parameter in self._trained():
+            self._averages[name].lerp_(parameter.data.float(), 1 - self.config.ema_alpha)
+            self._weights[name].copy_(self._averages[name])  # in float32 the two are one
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"weights.{name}": average for name, average in self._averages.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        for name, average in self._averages.items():
+            average.copy_(state[f"weights.{name}"])

@@ -1,0 +1,8 @@
+"""Log-probabilities that are kept for later, known by the content of the document they belong to."""
+
+from .codec import MISSING, decode, encode, resolution
+from .disk import DiskStore, StoreError
+from .lookup import BatchIndex
+from .memory import MemoryStore
+
+__all__ = ["MISSING", "BatchIndex", "DiskStore", "MemoryStore", "StoreError", "decode", "encode", "resolution"]
