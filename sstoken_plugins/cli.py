@@ -26,6 +26,12 @@ _COMMANDS = {
         "trl,qlora",
         ("trl", "peft"),
     ),
+    "record": _Command(
+        "sstoken_trl.record:main",
+        "compute the history of the training data once, before training: the flags of `sstoken sft`",
+        "trl,qlora",
+        ("trl", "peft"),
+    ),
     "demo": _Command(
         "sstoken_trl.demo:main",
         "fine-tune a small real model in 4-bit and show which tokens trained",

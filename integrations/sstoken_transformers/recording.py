@@ -24,7 +24,10 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
     """
     history = selector.history
     if not isinstance(history, RecordedHistory):
-        raise ValueError(f"`history` is {selector.config.history!r}: only 'recorded' is recorded before training.")
+        raise ValueError(
+            f"Nothing to record: these options ({selector.config.summary()}) read no recorded history. Set `history` "
+            "to 'recorded', `strategy` to one that reads it, and `gamma` above 0."
+        )
     if not hasattr(trainer.train_dataset, "__len__"):
         raise ValueError(
             "The training data are a stream, which can't be read once more before training: set `history` to 'base' "

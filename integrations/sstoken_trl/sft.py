@@ -40,6 +40,23 @@ def train(
     dataset_args: DatasetMixtureConfig,
 ) -> SSTokenSFTTrainer:
     """Trains and saves as the arguments say."""
+    trainer = make_trainer(script_args, training_args, model_args, dataset_args)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model(training_args.output_dir)
+    trainer.accelerator.print(f"Model saved to {training_args.output_dir}")
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+    end(trainer)
+    return trainer
+
+
+def make_trainer(
+    script_args: ScriptArguments,
+    training_args: SSTokenSFTConfig,
+    model_args: ModelConfig,
+    dataset_args: DatasetMixtureConfig,
+) -> SSTokenSFTTrainer:
+    """Loads data and model as the arguments say."""
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": getattr(training_args, "trust_remote_code", None)
@@ -50,7 +67,7 @@ def train(
     }
     dataset = _load_dataset(script_args, dataset_args)
     evaluates = training_args.eval_strategy != "no"
-    trainer = SSTokenSFTTrainer(
+    return SSTokenSFTTrainer(
         model=model_args.model_name_or_path,
         args=training_args,
         train_dataset=dataset[script_args.dataset_train_split],
@@ -58,14 +75,12 @@ def train(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    trainer.save_model(training_args.output_dir)
-    trainer.accelerator.print(f"Model saved to {training_args.output_dir}")
-    if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
-    if hasattr(trainer, "end"):  # transformers 5.18: closes trackers and the process group
+
+
+def end(trainer: SSTokenSFTTrainer) -> None:
+    """Closes trackers and the process group, from transformers 5.18 on."""
+    if hasattr(trainer, "end"):
         trainer.end()
-    return trainer
 
 
 def _load_dataset(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
@@ -82,15 +97,20 @@ def _load_dataset(script_args: ScriptArguments, dataset_args: DatasetMixtureConf
 
 def main(argv: Sequence[str]) -> int:
     """`sstoken sft`: like `trl sft`, starts the script with `accelerate launch`, whose own flags may be mixed in."""
+    return launch(argv, "sstoken_trl.sft", "sstoken sft")
+
+
+def launch(argv: Sequence[str], module: str, prog: str) -> int:
+    """Starts a module that takes the flags of `sft` with `accelerate launch`."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from trl.cli.accelerate_config import resolve_accelerate_config_argument
 
-    *_, from_config, for_launcher = make_parser(prog="sstoken sft").parse_args_and_config(
+    *_, from_config, for_launcher = make_parser(prog=prog).parse_args_and_config(
         list(argv), return_remaining_strings=True, separate_remaining_strings=True
     )
     launch_args = resolve_accelerate_config_argument([*from_config, *for_launcher])
     script_args = _without(argv, for_launcher)
-    launch_command(launch_command_parser().parse_args([*launch_args, "--module", "sstoken_trl.sft", *script_args]))
+    launch_command(launch_command_parser().parse_args([*launch_args, "--module", module, *script_args]))
     return 0
 
 

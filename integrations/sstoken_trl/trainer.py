@@ -48,6 +48,10 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with own_names():
+            return super().train(*args, **kwargs)
+
 
 def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], selector: TokenSelector) -> None:
     refuse_unsupported(args, arguments.get("compute_loss_func"))

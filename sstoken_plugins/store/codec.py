@@ -18,7 +18,7 @@ from torch import Tensor
 SCALE = 1 << 15
 LARGEST_CODE = (1 << 18) - 1
 SMALLEST_LOG_PROB = -((LARGEST_CODE / SCALE) ** 2)
-"""-64: what is less likely counts as this."""
+"""-63.9995: what is less likely counts as this."""
 MISSING = float("nan")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,3 +93,24 @@ def make_trainer(model_dir, lora, dataset, tmp_path):
         )
 
     return build
+
+
+@pytest.fixture
+def settings(model_dir, dataset, tmp_path) -> dict[str, Any]:
+    """Flags and keys of a training, without ssToken."""
+    (tmp_path / "data").mkdir()
+    dataset.to_json(tmp_path / "data" / "train.jsonl")
+    return {
+        "model_name_or_path": str(model_dir),
+        "dataset_name": str(tmp_path / "data"),
+        "output_dir": str(tmp_path / "out"),
+        "use_peft": True,
+        "lora_r": 4,
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "max_steps": 2,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 2,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+    }

@@ -175,7 +175,7 @@ def test_samples_that_were_not_recorded(make_trainer, options, dataset, caplog):
     assert "are not in the store" in caplog.text
 
     strict = make_trainer(max_steps=6, sstoken_history_strict=True, **recorded)
-    with pytest.raises(ValueError, match="`history_strict` is True and . samples"):
+    with pytest.raises(ValueError, match=r"`sstoken_history_strict` is True and \d samples"):
         strict.train()
 
     assert make_trainer(**options("recorded")).record_history() == 12  # only what it lacked

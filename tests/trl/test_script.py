@@ -14,31 +14,6 @@ from safetensors.torch import load_file
 from sstoken_trl.sft import make_parser, run
 
 
-@pytest.fixture
-def data_dir(dataset, tmp_path):
-    (tmp_path / "data").mkdir()
-    dataset.to_json(tmp_path / "data" / "train.jsonl")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def settings(model_dir, data_dir, tmp_path):
-    return {
-        "model_name_or_path": str(model_dir),
-        "dataset_name": str(data_dir),
-        "output_dir": str(tmp_path / "out"),
-        "use_peft": True,
-        "lora_r": 4,
-        "lora_target_modules": ["q_proj", "v_proj"],
-        "max_steps": 2,
-        "logging_steps": 1,
-        "per_device_train_batch_size": 2,
-        "bf16": False,
-        "use_cpu": True,
-        "report_to": "none",
-    }
-
-
 def log_of(folder):
     newest = max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
     return json.loads((newest / "trainer_state.json").read_text())["log_history"]

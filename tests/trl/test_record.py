@@ -1,0 +1,66 @@
+"""`sstoken record`: the flags of the training, in its own process; killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sstoken_plugins.store import DiskStore
+from sstoken_trl.record import run as record
+from sstoken_trl.sft import run as train
+
+from .test_script import log_of
+
+
+@pytest.fixture
+def config(settings, tmp_path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**settings, "sstoken_history_store": str(tmp_path / "history")}))
+    return path
+
+
+def test_record_then_train(config, tmp_path, capsys):
+    assert record(["--config", str(config)]) == 24
+    assert "History recorded: 24 new samples, 24 in all" in capsys.readouterr().out
+    assert record(["--config", str(config)]) == 0
+    train(["--config", str(config), "--sstoken", "--sstoken_history", "recorded", "--sstoken_history_strict"])
+    first, second, *_ = log_of(tmp_path / "out")
+    assert first["sstoken/history_missing"] == second["sstoken/history_missing"] == 0
+    assert first["sstoken/rel_kept"] == 0 < second["sstoken/rel_kept"]
+
+
+def test_another_model_is_refused(config, tmp_path, adapters):
+    record(["--config", str(config)])
+    head = (tmp_path / "history" / "store.json").read_bytes()
+    with pytest.raises(ValueError, match="was made with another adapter"):
+        record(["--config", str(config), "--sstoken_history_adapter", str(adapters[0])])
+    with pytest.raises(ValueError, match="was made with another precision"):
+        record(["--config", str(config), "--bf16", "true"])
+    assert (tmp_path / "history" / "store.json").read_bytes() == head
+
+
+def test_nothing_to_record_is_said(config):
+    with pytest.raises(ValueError, match=r"Nothing to record: these options .*gamma=0"):
+        record(["--config", str(config), "--sstoken_gamma", "0"])
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(config, tmp_path):
+    """At any moment, and with two processes; what was recorded stays, and the store is sound."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "sstoken_trl.record"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for seconds in (8, 12):
+        process = subprocess.Popen([*command, "--config", str(config)], env=env, start_new_session=True)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        DiskStore(tmp_path / "history")
+    subprocess.run([*command, "--config", str(config)], env=env, check=True, timeout=300)
+    assert len(DiskStore(tmp_path / "history")) == 24
