@@ -48,6 +48,7 @@ class RecordedHistory(StoredHistory):
     def attach(self, model: Any, run: TrainingRun) -> None:
         self._run = run
         self._made_by = made_by(model, run, self._adapter.fingerprint if self._adapter else None)
+        self.store.refresh()  # another process may have begun it since
         if self.store.exists:
             self.store.require(self._made_by)
         self.noise = self.store.noise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from sstoken_plugins.store import DiskStore
 from sstoken_trl.sft import make_parser, run
 
 
@@ -68,17 +70,34 @@ def test_sstoken_sft_launches(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_end_where_one_does(settings, tmp_path):
+@pytest.mark.parametrize("history", ["base", "adapter", "snapshot", "ema", "recorded", "last_visit"])
+def test_two_processes_end_where_one_does(settings, adapters, tmp_path, history):
     """Two processes with half the batch each: the loss is divided by the kept tokens of both."""
     launch = ["torch.distributed.run", "--nproc_per_node"]
     one, two = tmp_path / "one", tmp_path / "two"
     script = ["-m", "sstoken_trl.sft"]
-    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 3, "lora_dropout": 0}
+    # More than an epoch of six steps, with the samples shuffled between the processes.
+    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 9, "lora_dropout": 0, "sstoken_history": history}
+    common |= {
+        "adapter": {"sstoken_history_adapter": adapters[0]},
+        "snapshot": {"sstoken_refresh_steps": 2},
+        "recorded": {"sstoken_history_store": tmp_path / "store", "sstoken_history_record": True},
+    }.get(history, {})
     in_own_processes([*launch, "1", *script], settings, output_dir=one, per_device_train_batch_size=4, **common)
     in_own_processes([*launch, "2", *script], settings, output_dir=two, per_device_train_batch_size=2, **common)
     a, b = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
     assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-6
+    if history == "recorded":  # the second run finds all that it needs
+        shutil.rmtree(tmp_path / "store")
+        in_own_processes([*launch, "2", *script], settings, output_dir=two, per_device_train_batch_size=2, **common)
+        assert len(DiskStore(tmp_path / "store")) == 24
     for x, y in zip(log_of(one), log_of(two), strict=True):
-        for name in ("loss", "sstoken/keep_rate", "sstoken/rel_kept", "sstoken/attention_dropped"):
+        for name in (
+            "loss",
+            "sstoken/keep_rate",
+            "sstoken/rel_kept",
+            "sstoken/attention_dropped",
+            "sstoken/history_missing",
+        ):
             if name in x:
                 assert x[name] == pytest.approx(y[name], abs=1e-5)
