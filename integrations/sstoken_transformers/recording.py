@@ -38,9 +38,6 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
             "A history can't be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
             "then train with the `history_store` that it made."
         )
-    if trainer.accelerator.is_main_process:
-        history.create()
-    trainer.accelerator.wait_for_everyone()
     history.refresh()
     new = 0
     keep_last, trainer.args.dataloader_drop_last = trainer.args.dataloader_drop_last, False

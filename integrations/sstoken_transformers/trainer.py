@@ -41,6 +41,11 @@ class SSTokenTrainerMixin:
             ValueError: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args, self.compute_loss_func)
+        if self.is_fsdp_enabled and selector.history is not None and not selector.history.follows_shards:
+            raise ValueError(
+                f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
+                "shards: set it to 'base', 'adapter', 'recorded' or 'last_visit', or train with DDP."
+            )
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),

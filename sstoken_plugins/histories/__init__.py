@@ -48,6 +48,8 @@ class History(ABC):
 
     requires_adapter: bool = False
     """Whether it can only be had beside an adapter in training."""
+    follows_shards: bool = True
+    """Whether it works where FSDP shards the weights."""
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config

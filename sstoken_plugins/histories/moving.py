@@ -23,6 +23,7 @@ class _EarlierWeights(LiveHistory):
     """
 
     requires_adapter = True
+    follows_shards = False
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         require_adapter(model, self.config.history)
@@ -65,6 +66,10 @@ class _EarlierWeights(LiveHistory):
         for name, (module, key) in self._places.items():
             parameter = module._parameters[key]
             assert parameter is not None
+            if hasattr(parameter, "full_tensor"):
+                raise RuntimeError(
+                    f"`history` is {self.config.history!r}, which can't follow weights sharded by FSDP."
+                )
             yield name, parameter
 
 

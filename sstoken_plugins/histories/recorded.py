@@ -83,11 +83,6 @@ class RecordedHistory(StoredHistory):
 
     # Recording
 
-    def create(self) -> None:
-        """Makes the store, if it is not there yet."""
-        if not self.store.exists:
-            self.store.create(self._made_by)
-
     def record(
         self,
         model: nn.Module,
@@ -102,6 +97,8 @@ class RecordedHistory(StoredHistory):
         Returns:
             How many documents were new.
         """
+        if self.store.made_by is None:
+            self.store.create(self._made_by)
         index = BatchIndex.of(inputs)
         new = self.store.lacks(index)
         if new.any():

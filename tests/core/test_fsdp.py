@@ -1,0 +1,99 @@
+"""Real FSDP2 in two processes on a CPU, which accelerate does not offer: torch's `fully_shard` and the core alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from torch.distributed.fsdp import fully_shard
+
+from sstoken_plugins import SSTokenConfig, TokenSelector, TrainingRun, weighted_nll
+
+from .tiny import VOCABULARY, tiny
+
+
+def make_model(seed: int):
+    torch.manual_seed(seed)
+    model = get_peft_model(tiny("llama"), LoraConfig(r=4, target_modules="all-linear")).train()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def make_batch(number: int) -> dict[str, torch.Tensor]:
+    ids = torch.randint(3, VOCABULARY, (4, 14), generator=torch.Generator().manual_seed(number))
+    labels = ids.clone()
+    labels[:, :5], labels[1, :8] = -100, -100
+    return {"input_ids": ids, "labels": labels}
+
+
+def gather(mine):
+    everyones = [None] * dist.get_world_size()
+    dist.all_gather_object(everyones, mine)
+    return everyones
+
+
+def train(config: SSTokenConfig, ranks: int, rank: int) -> dict[str, torch.Tensor]:
+    """Two epochs of three steps, each process with its share of every batch."""
+    torch.set_num_threads(1)
+    model = make_model(seed=1)
+    selector = TokenSelector(config)
+    selector.attach(model, TrainingRun(gather=gather) if ranks > 1 else None)
+    if config.history == "recorded":
+        for number in range(3):
+            selector.record(model, make_batch(number))
+        selector.history.finish()
+    if ranks > 1:
+        for layer in model.base_model.model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    for step in range(6):
+        share = {name: values.chunk(ranks)[rank] for name, values in make_batch(step % 3).items()}
+        denominator = selector.denominator(share)
+        if ranks > 1:
+            dist.all_reduce(denominator)
+        forward, selection = selector.forward(model, share, step)
+        loss = weighted_nll(forward.log_probs, selection.weights, denominator)
+        (loss * ranks).backward()  # FSDP takes the mean over processes
+        optimizer.step()
+        optimizer.zero_grad()
+        selector.step_end(step + 1)
+    full = {name: getattr(p, "full_tensor", lambda p=p: p)() for name, p in model.named_parameters()}
+    return {name: weight.detach() for name, weight in full.items() if "lora_" in name}
+
+
+def worker(rank: int, config: SSTokenConfig, folder: Path) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    trained = train(config, ranks=2, rank=rank)
+    if rank == 0:
+        torch.save(trained, folder / "two.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("history", ["base", "adapter", "recorded", "last_visit"])
+def test_sharded_is_whole(tmp_path, history):
+    options = {"history_adapter": str(tmp_path / "earlier")} if history == "adapter" else {}
+    if history == "adapter":
+        make_model(seed=2).save_pretrained(tmp_path / "earlier")
+    if history == "recorded":
+        options = {"history_store": str(tmp_path / "store"), "history_record": True}
+    config = SSTokenConfig(history=history, **options)
+    one = train(config, ranks=1, rank=0)
+    torch.multiprocessing.spawn(worker, (config, tmp_path), nprocs=2)
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    assert one.keys() == two.keys()
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6
+
+
+@pytest.mark.slow
+def test_copies_do_not_follow_shards(tmp_path):
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="can't follow weights sharded by FSDP"):
+        torch.multiprocessing.spawn(worker, (SSTokenConfig(history="snapshot"), tmp_path), nprocs=2)
