@@ -57,7 +57,7 @@ def test_block(settings, no_model, block, match):
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
         ({"train_on_inputs": True}, r"`train_on_inputs` is True.*`gamma: 1`"),
-        ({"adapter": None}, r"`history` is 'base' but `adapter` is not set.*`gamma: 0`"),
+        ({"adapter": None}, r"`history` is 'base' but `adapter` is not set.*'last_visit'.*`gamma` to 0"),
         ({"pretraining_dataset": [{"path": "x", "type": "pretrain"}], "datasets": None}, r"`pretraining_dataset` is"),
         (
             {"plugins": [SSTOKEN, "axolotl.integrations.diffusion.DiffusionPlugin"]},

@@ -13,7 +13,7 @@ from .conftest import TOP, log_of, run
 RECIPES = TOP / "recipes"
 
 
-@pytest.mark.parametrize("recipe", ["lora-cpu", "qlora-cpu"])
+@pytest.mark.parametrize("recipe", ["lora-cpu", "qlora-cpu", "qlora-last-visit-cpu"])
 def test_axolotl(recipe, model_dir, tmp_path):
     pytest.importorskip("axolotl")
     output = run(
@@ -34,6 +34,18 @@ def test_trl(model_dir, tmp_path):
         "--output_dir", str(tmp_path / "out"), "--max_steps", "2", "--sstoken_rho", "0.8", "--report_to", "none",
     )  # fmt: skip
     assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
+
+
+def test_full_fine_tuning_with_a_recorded_history(model_dir, tmp_path):
+    pytest.importorskip("trl")
+    output = run(
+        "-m", "sstoken_trl.sft", "--config", "recipes/trl/full-recorded-cpu.yaml", "--model_name_or_path",
+        str(model_dir), "--output_dir", str(tmp_path / "out"), "--sstoken_history_store", str(tmp_path / "history"),
+        "--max_steps", "2", "--report_to", "none",
+    )  # fmt: skip
+    assert "History recorded: " in output
+    first, second = log_of(tmp_path / "out")
+    assert first["sstoken/history_missing"] == first["sstoken/rel_kept"] == 0 < second["sstoken/rel_kept"]
 
 
 def test_trl_in_python(model_dir, tmp_path):
