@@ -66,6 +66,12 @@ class SSTokenConfig:
         "alone) or 'base' (it is compared with the base model, for one more forward pass).",
     )
     attention_layer: int = _option(-1, "Layer whose attention to the prompt is read; negative counts from the last.")
+    loss: str = _option(
+        "auto",
+        "Where the loss over the kept tokens comes from: 'own' (the same forward pass that gives the scores), "
+        "'framework' (scores come from a pass of their own, dropped tokens lose their label, and the framework "
+        "computes its own loss; one more forward pass), or 'auto' ('own' wherever it can; the log says where not).",
+    )
     rel_warmup_steps: int = _option(
         0, "Optimizer steps during which the score is the attention alone (gamma counts as 0)."
     )
@@ -90,6 +96,8 @@ class SSTokenConfig:
             raise ValueError(
                 f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
             )
+        if self.loss not in ("auto", "own", "framework"):
+            raise ValueError(f"`loss` is {self.loss!r}: set it to 'auto', 'own' or 'framework'.")
         self._check_history()
         if self.strategy == "signal" and not self.signal:
             raise ValueError("`strategy` is 'signal' but `signal` is not set: set it to the name of a signal.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,16 +23,19 @@ class Documents:
         ids: (B, S) int64. Number of the document each token belongs to, counted over the whole batch; -1 on padding.
         prompt: (B, S) bool.
         response: (B, S) bool. Token `t` of a row is predicted from position `t - 1`, which is in the same document.
+        places: (T,) int64, places of the response tokens in the flattened batch, where somebody knows them already.
     """
 
     ids: Tensor
     prompt: Tensor
     response: Tensor
+    places: Tensor | None = None
 
     @classmethod
-    def from_batch(cls, inputs: Mapping[str, Any]) -> Documents:
+    def from_batch(cls, inputs: Mapping[str, Any], places: Tensor | None = None) -> Documents:
         """Reads `labels` and, where a collator gives them, `attention_mask` and `position_ids`."""
-        return cls.from_labels(inputs["labels"], inputs.get("attention_mask"), inputs.get("position_ids"))
+        documents = cls.from_labels(inputs["labels"], inputs.get("attention_mask"), inputs.get("position_ids"))
+        return documents if places is None else replace(documents, places=places)
 
     @classmethod
     def from_labels(
@@ -77,6 +80,11 @@ class Documents:
         ids = torch.where(real, starts.flatten().cumsum(0).view_as(labels) - 1, -1)
         response = (labels != IGNORE_INDEX) & real & ~starts
         return cls(ids=ids, prompt=real & ~response, response=response)
+
+    @property
+    def response_places(self) -> Tensor:
+        """(T,) int64, the response tokens in the flattened batch. If unknown, the host waits for the device."""
+        return self.response.flatten().nonzero()[:, 0] if self.places is None else self.places
 
     # Reductions have one slot for each token of the batch, the most documents there can be: the number of documents is
     # never read back from the device. Unused slots hold zeros.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .attention import PromptAttention
 from .documents import Documents
-from .head import token_log_probs
+from .head import TokenLogProbs, log_probs_of_logits, token_log_probs
 
 OWN_ENTRIES = "sstoken_"
 # Arguments of the loss, which is computed here and not by the model.
@@ -22,21 +22,25 @@ _LOSS_ARGUMENTS = frozenset(
 )  # fmt: skip
 
 
+class UnreadableHead(ValueError):
+    """The log-probabilities can only be read from the model's own logits. The message is the end of "because"."""
+
+
 @dataclass
 class TokenForward:
     """Per-token results of a forward pass, (B, S), aligned with the labels; 0 off the response.
 
     Attributes:
         log_probs: float32, differentiable if the pass was.
-        entropy: float32, of the distribution that predicted the token, in nats.
-        is_top1: bool, whether the label was the most likely token.
+        entropy: float32, of the distribution that predicted the token, in nats; None if not asked for.
+        is_top1: bool, whether the label was the most likely token; None if not asked for.
         attention: float32, mass that the token's own query puts on its document's prompt; None if not asked for.
         outputs: what the model returned.
     """
 
     log_probs: Tensor
-    entropy: Tensor
-    is_top1: Tensor
+    entropy: Tensor | None
+    is_top1: Tensor | None
     attention: Tensor | None
     outputs: Any
 
@@ -49,16 +53,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model gets of a batch: neither the arguments of its loss nor what lookups added."""
-    return {
+    """What the model gets of a batch: neither the arguments of its loss nor what lookups added, and no cache."""
+    ours = {
         name: value
         for name, value in inputs.items()
         if name not in _LOSS_ARGUMENTS and not name.startswith(OWN_ENTRIES)
     }
+    return {**ours, "use_cache": False}
 
 
 def token_forward(
-    model: nn.Module, inputs: Mapping[str, Any], documents: Documents, probe: PromptAttention | None = None
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    documents: Documents,
+    probe: PromptAttention | None = None,
+    *,
+    statistics: bool = True,
+    n_kept: int | None = None,
 ) -> TokenForward:
     """Runs `model(**inputs)` without labels and without logits.
 
@@ -66,28 +77,55 @@ def token_forward(
         model: possibly wrapped (DDP, FSDP). Gradients flow if autograd is on.
         inputs: the batch as the collator gives it, with `labels`.
         probe: records the attention to the prompt in the same pass.
+        statistics: whether the entropy and the most likely token are wanted too.
+        n_kept: how many tokens will be trained at most, if that is known: then backward need not count them.
 
     Raises:
-        ValueError: if the model computes its logits without its output head, or the probed layer did not run.
+        UnreadableHead: if the model computes its logits without its output head.
+        ValueError: if the probed layer did not run.
     """
-    arguments = model_inputs(inputs)
-    arguments["use_cache"] = False
     inner = unwrapped(model)
-    recording: contextlib.AbstractContextManager[list[Tensor]]
-    recording = probe.record(documents.prompt) if probe else contextlib.nullcontext([])
-    with token_log_probs(inner, inputs["labels"], documents.response) as captured, recording as recorded:
-        outputs = model(**arguments)
+    with (
+        token_log_probs(inner, inputs["labels"], documents, statistics, n_kept) as captured,
+        _recording(probe, documents) as recorded,
+    ):
+        outputs = model(**model_inputs(inputs))
     if len(captured) != 1:
-        raise ValueError(
-            f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass; token selection "
-            "needs exactly one. Another patch of the model's forward or loss is in the way: switch it off."
+        raise UnreadableHead(
+            f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass, where once was "
+            "expected (another patch of its forward or loss may be in the way)"
         )
-    if probe and not recorded:
+    return _result(captured[0], recorded, outputs)
+
+
+@torch.no_grad()
+def logits_forward(
+    model: nn.Module, inputs: Mapping[str, Any], documents: Documents, probe: PromptAttention | None = None
+) -> TokenForward:
+    """What `token_forward` gives, from the model's own logits: for any model, at the price of logits of all tokens.
+
+    Without gradient.
+    """
+    with _recording(probe, documents) as recorded:
+        outputs = model(**model_inputs(inputs))
+    return _result(log_probs_of_logits(outputs.logits, inputs["labels"], documents), recorded, outputs)
+
+
+@contextlib.contextmanager
+def _recording(probe: PromptAttention | None, documents: Documents) -> Iterator[list[Tensor]]:
+    if probe is None:
+        yield []
+        return
+    with probe.record(documents.prompt) as recorded:
+        yield recorded
+    if not recorded:
         raise ValueError(
             f"The attention layer {type(probe.module).__name__} did not go through transformers' attention interface: "
             "another patch replaces it. Switch that off, or set `gamma` to 1 to select by the excess loss alone."
         )
-    scores = captured[0]
+
+
+def _result(scores: TokenLogProbs, recorded: list[Tensor], outputs: Any) -> TokenForward:
     return TokenForward(
         log_probs=scores.log_probs,
         entropy=scores.entropy,
@@ -105,21 +143,20 @@ def check_against_logits(model: nn.Module, inputs: Mapping[str, Any], tokens: in
     go unnoticed, so this is checked once, on a handful of tokens, before the first step.
 
     Raises:
-        ValueError: if they differ.
+        UnreadableHead: if they differ.
     """
     mask = inputs.get("attention_mask")
     start = int((mask[0] != 0).int().argmax()) if mask is not None else 0
     ids = inputs["input_ids"][:1, start : start + tokens]
     documents = Documents.from_labels(ids)
-    ours = token_forward(model, {"input_ids": ids, "labels": ids}, documents).log_probs
+    ours = token_forward(model, {"input_ids": ids, "labels": ids}, documents, statistics=False).log_probs
     logits = model(input_ids=ids, use_cache=False).logits
     theirs = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
     low_precision = logits.dtype != torch.float32 or torch.is_autocast_enabled(logits.device.type)
     low_precision |= any(p.dtype in (torch.bfloat16, torch.float16) for p in unwrapped(model).parameters())
     difference = (ours[:, 1:] - theirs).abs().max().item() if ids.shape[1] > 1 else 0.0
     if not difference <= (0.25 if low_precision else 1e-3):
-        raise ValueError(
-            f"The per-token log-probabilities of {type(unwrapped(model)).__name__} differ by {difference:.3g} from "
-            "those of its own logits: it changes its logits in a way that is not supported yet. Please report the "
-            "architecture."
+        raise UnreadableHead(
+            f"the per-token log-probabilities of {type(unwrapped(model)).__name__} differ by {difference:.3g} from "
+            "those of its own logits, which it changes in a way that is unknown here (please report the architecture)"
         )

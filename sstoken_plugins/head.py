@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Logits that exist at one time, in elements: 64 MiB in float32.
-CHUNK_ELEMENTS = 1 << 24
+from .documents import Documents
+
+# Logits that exist at one time, in elements. On a CPU the sweeps over them should stay near its caches, but a matmul
+# of few rows is dear; on other devices a matmul has to be large to be worth reading the head's weight for.
+CPU_CHUNK_ELEMENTS, CHUNK_ELEMENTS = 1 << 23, 1 << 26
 
 
 @dataclass
 class TokenLogProbs:
-    """What the head says of each response token; 0 (False) everywhere else. All (B, S), aligned with the labels."""
+    """What the head says of each response token; 0 (False) everywhere else. All (B, S), aligned with the labels.
+
+    `entropy` and `is_top1` are None where nobody asked for them.
+    """
 
     log_probs: Tensor
-    entropy: Tensor
-    is_top1: Tensor
+    entropy: Tensor | None
+    is_top1: Tensor | None
 
 
 class _ChunkedLogProbs(torch.autograd.Function):
@@ -35,37 +41,39 @@ class _ChunkedLogProbs(torch.autograd.Function):
         ctx: Any,
         project: Callable[[Tensor], Tensor],
         rows_per_chunk: int,
+        statistics: bool,
+        n_kept: int | None,
         targets: Tensor,
         hidden: Tensor,
         *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        log_probs = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
-        entropy = torch.empty_like(log_probs)
-        is_top1 = torch.empty_like(targets, dtype=torch.bool)
-        for rows in torch.split(torch.arange(targets.numel(), device=hidden.device), rows_per_chunk):
-            log_softmax = project(hidden[rows]).log_softmax(-1)
-            log_probs[rows] = log_softmax.gather(-1, targets[rows, None])[:, 0]
-            entropy[rows] = -(log_softmax.exp() * log_softmax).sum(-1)
-            is_top1[rows] = log_softmax.argmax(-1) == targets[rows]
-        ctx.project, ctx.rows_per_chunk = project, rows_per_chunk
-        ctx.save_for_backward(targets, hidden, *parameters)
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        pairs = zip(torch.split(hidden, rows_per_chunk), torch.split(targets, rows_per_chunk), strict=True)
+        log_probs, log_z, entropy, is_top1 = _joined(
+            _read(project(some), wanted, statistics) for some, wanted in pairs
+        )
+        ctx.project, ctx.rows_per_chunk, ctx.n_kept = project, rows_per_chunk, n_kept
+        ctx.save_for_backward(targets, hidden, log_z, *parameters)
         ctx.autocast = _autocast_state(hidden.device.type)
-        ctx.mark_non_differentiable(entropy, is_top1)
+        if statistics:
+            ctx.mark_non_differentiable(entropy, is_top1)
         return log_probs, entropy, is_top1
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        targets, hidden, *parameters = ctx.saved_tensors
+        targets, hidden, log_z, *parameters = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden)
         # Many small chunks are added up: in bfloat16 the sum would lose what the single matmul of plain SFT keeps.
         grad_parameters = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
-        for rows in torch.split(grad.nonzero()[:, 0], ctx.rows_per_chunk):
+        for rows, grad_rows in _rows_with_gradient(grad, ctx.n_kept, ctx.rows_per_chunk):
             with torch.enable_grad(), ctx.autocast():
                 chunk = hidden[rows].detach().requires_grad_()
-                log_probs = ctx.project(chunk).log_softmax(-1).gather(-1, targets[rows, None])[:, 0]
-            grads = torch.autograd.grad(log_probs, [chunk, *parameters], grad[rows], allow_unused=True)
-            grad_hidden[rows] = grads[0].to(grad_hidden.dtype)
+                logits = ctx.project(chunk)
+            # d log_prob / d logits = one_hot(target) - softmax, in the memory of the logits
+            grad_logits = logits.detach().sub_(log_z[rows, None]).exp_().mul_(-grad_rows[:, None])
+            grad_logits.scatter_add_(-1, targets[rows, None], grad_rows[:, None])
+            grads = torch.autograd.grad(logits, [chunk, *parameters], grad_logits, allow_unused=True)
+            grad_hidden.index_add_(0, rows, grads[0].to(grad_hidden.dtype))
             for total, part in zip(grad_parameters, grads[1:], strict=True):
                 if part is not None:
                     total += part
@@ -73,9 +81,55 @@ class _ChunkedLogProbs(torch.autograd.Function):
             None,
             None,
             None,
+            None,
+            None,
             grad_hidden,
             *(total.to(parameter.dtype) for total, parameter in zip(grad_parameters, parameters, strict=True)),
         )
+
+
+_Read = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+
+
+def _read(logits: Tensor, targets: Tensor, statistics: bool) -> _Read:
+    """log_softmax(logits)[targets], logsumexp(logits), and if wanted the entropy and whether the target is the argmax.
+
+    Args:
+        logits: (N, V) float32; overwritten. Every sweep over them counts: on a CPU they cost as much as the matmul.
+        targets: (N,) int64.
+    """
+    top, best = logits.max(-1)
+    logits.sub_(top[:, None])
+    chosen = logits.gather(-1, targets[:, None])[:, 0]
+    if not statistics:
+        log_total = logits.exp_().sum(-1).log()
+        return chosen - log_total, top + log_total, None, None
+    exponentials = logits.exp()
+    total = exponentials.sum(-1)
+    log_total = total.log()
+    entropy = log_total - torch.linalg.vecdot(exponentials, logits) / total
+    return chosen - log_total, top + log_total, entropy, best == targets
+
+
+def _joined(chunks: Iterable[_Read]) -> Any:
+    return (None if parts[0] is None else torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+
+def _rows_with_gradient(grad: Tensor, n_kept: int | None, rows_per_chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The places where `grad` (N,) is not zero, and its values there, chunk by chunk.
+
+    Args:
+        n_kept: how many there are at most. Without it they are counted, for which the host waits for the device.
+    """
+    if n_kept is None:
+        rows = grad.nonzero()[:, 0]
+        values = grad[rows]
+    else:
+        n_kept = min(n_kept, grad.numel())
+        rows = torch.nonzero_static(grad, size=n_kept, fill_value=0)[:, 0]
+        real = torch.arange(n_kept, device=grad.device) < grad.count_nonzero()
+        values = torch.where(real, grad[rows], 0)
+    yield from zip(torch.split(rows, rows_per_chunk), torch.split(values, rows_per_chunk), strict=True)
 
 
 def _autocast_state(device_type: str) -> Callable[[], contextlib.AbstractContextManager[Any]]:
@@ -124,13 +178,15 @@ def output_head(model: Any) -> nn.Module:
 
 
 @contextlib.contextmanager
-def token_log_probs(model: Any, labels: Tensor, response: Tensor) -> Iterator[list[TokenLogProbs]]:
+def token_log_probs(
+    model: Any, labels: Tensor, documents: Documents, statistics: bool = True, n_kept: int | None = None
+) -> Iterator[list[TokenLogProbs]]:
     """While open, a forward pass of `model` yields log-probabilities of the labels instead of logits.
 
     The naive equivalent, with `logits = model(**inputs).logits`:
 
         log_softmax = logits[:, :-1].float().log_softmax(-1)
-        log_probs[:, 1:] = log_softmax.gather(-1, labels[:, 1:, None])[..., 0]   # 0 where `response` is False
+        log_probs[:, 1:] = log_softmax.gather(-1, labels[:, 1:, None])[..., 0]   # 0 where it is no response
 
     The head itself works chunk by chunk inside the model's own forward pass, so PEFT, DDP, FSDP and gradient
     checkpointing see nothing unusual. The pass must not get `labels`, or the model would take a loss of what is left
@@ -139,7 +195,9 @@ def token_log_probs(model: Any, labels: Tensor, response: Tensor) -> Iterator[li
     Args:
         model: the unwrapped transformers or PEFT model; the call itself may go through any wrapper of it.
         labels: (B, S) int64.
-        response: (B, S) bool, the positions to compute.
+        documents: of the batch; their response tokens are computed.
+        statistics: whether the entropy and the most likely token are wanted too.
+        n_kept: how many tokens will get a gradient at most, if that is known; see `_rows_with_gradient`.
 
     Yields:
         A list that holds one `TokenLogProbs` after the forward pass.
@@ -159,12 +217,19 @@ def token_log_probs(model: Any, labels: Tensor, response: Tensor) -> Iterator[li
                 f"The output head of {type(model).__name__} got hidden states of shape {tuple(hidden.shape)} for "
                 f"labels of shape {tuple(labels.shape)}: prompt-learning adapters and sliced logits are not supported."
             )
-        # Position t - 1 predicts token t.
-        predicts = response[:, 1:].to(hidden.device)
-        log_probs, entropy, is_top1 = _log_probs(
-            head, project, hidden[:, :-1][predicts], labels[:, 1:].to(hidden.device)[predicts]
-        )
-        captured.append(TokenLogProbs(*(_put_back(values, predicts) for values in (log_probs, entropy, is_top1))))
+        places = documents.response_places.to(hidden.device)
+        parameters: Sequence[Tensor] = [p for p in head.parameters() if p.requires_grad]
+        elements = CPU_CHUNK_ELEMENTS if hidden.device.type == "cpu" else CHUNK_ELEMENTS
+        per_token = _ChunkedLogProbs.apply(
+            project,
+            max(1, elements // _vocabulary(head)),
+            statistics,
+            n_kept,
+            labels.to(hidden.device).flatten()[places].clamp(min=0),  # should they have changed, `Health` will say so
+            hidden.flatten(0, 1)[places - 1],  # position t - 1 predicts token t
+            *parameters,
+        )  # type: ignore[no-untyped-call]
+        captured.append(TokenLogProbs(*(_put_back(values, places, labels.shape) for values in per_token)))
         return captured[-1].log_probs.unsqueeze(-1).to(hidden.dtype)
 
     head.forward = forward
@@ -177,21 +242,22 @@ def token_log_probs(model: Any, labels: Tensor, response: Tensor) -> Iterator[li
             head.forward = replaced_before
 
 
-def _put_back(values: Tensor, mask: Tensor) -> Tensor:
-    """(N,) values to (B, S), shifted right by one. `masked_scatter` keeps the graph connected when N is 0."""
-    rows = values.new_zeros(mask.shape).masked_scatter(mask, values)
-    return torch.cat([rows.new_zeros(rows.shape[0], 1), rows], dim=1)
+@torch.no_grad()
+def log_probs_of_logits(logits: Tensor, labels: Tensor, documents: Documents) -> TokenLogProbs:
+    """The same from logits (B, S, V), without gradient."""
+    places = documents.response_places.to(logits.device)
+    targets = labels.to(logits.device).flatten()[places]
+    rows, flat = max(1, CPU_CHUNK_ELEMENTS // logits.shape[-1]), logits.flatten(0, 1)
+    pairs = zip(torch.split(places, rows), torch.split(targets, rows), strict=True)
+    log_probs, _, entropy, is_top1 = _joined(_read(flat[some - 1].float(), wanted, True) for some, wanted in pairs)
+    return TokenLogProbs(*(_put_back(values, places, labels.shape) for values in (log_probs, entropy, is_top1)))
 
 
-def _log_probs(
-    head: nn.Module, project: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    rows_per_chunk = max(1, CHUNK_ELEMENTS // _vocabulary(head))
-    parameters: Sequence[Tensor] = [p for p in head.parameters() if p.requires_grad]
-    result: tuple[Tensor, Tensor, Tensor] = _ChunkedLogProbs.apply(
-        project, rows_per_chunk, targets, hidden, *parameters
-    )  # type: ignore[no-untyped-call]
-    return result
+def _put_back(values: Tensor | None, places: Tensor, shape: torch.Size) -> Any:
+    """(T,) values of the response tokens to (B, S). The graph stays connected when T is 0."""
+    if values is None:
+        return None
+    return values.new_zeros(shape.numel()).index_copy(0, places, values).view(shape)
 
 
 def _vocabulary(head: nn.Module) -> int:

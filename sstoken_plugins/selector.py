@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from . import plugins
 from .attention import PromptAttention
 from .config import SSTokenConfig
-from .documents import Documents
+from .documents import IGNORE_INDEX, Documents
 from .dropout import Dropout
-from .forward import TokenForward, check_against_logits, token_forward, unwrapped
+from .forward import TokenForward, UnreadableHead, check_against_logits, logits_forward, token_forward, unwrapped
 from .head import output_head
+from .health import Health
 from .histories import Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
+from .loading import BatchLookup
 from .selection import Selection, TokenScores
+from .store import BatchIndex
 from .telemetry import Metrics
 
 logger = logging.getLogger(__name__)
@@ -55,8 +58,12 @@ class TokenSelector:
         self._probe: PromptAttention | None = None
         self._dropout: Dropout | None = None
         self._model: nn.Module | None = None
-        self._checked = False
+        self._health = Health()
+        self._checked = self._needs_logits = False
         self._passes = 0
+        self._framework_loss = False
+        if config.loss == "framework":
+            self.leave_loss_to_framework("`loss` says so")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -75,35 +82,74 @@ class TokenSelector:
         self._model = model
         keep_4bit_differentiable(model)
         if Dropout(output_head(model)).active:
-            raise ValueError(
-                "The output head has an adapter with dropout (`lora_dropout`): its log-probabilities are computed a "
-                "second time in the backward pass, where other elements would be dropped. Set `lora_dropout` to 0, or "
-                "take `lm_head` out of `target_modules`."
+            self.leave_loss_to_framework(
+                "the output head has an adapter with dropout (`lora_dropout`), and other elements of it would be "
+                "dropped when backward computes its log-probabilities again"
             )
         if self.history is not None:
             self.history.attach(model, dataclasses.replace(run or TrainingRun(), record=self.metrics.record))
         if "attention" in self.needs:
             self._probe = PromptAttention(model, self.config.attention_layer)
         self._dropout = Dropout(model)
-        if self._dropout.active and any(signal.reads_scores for signal in self._signals.values()):
+        if (
+            self._dropout.active
+            and not self._framework_loss
+            and any(signal.reads_scores for signal in self._signals.values())
+        ):
             logger.warning(
                 "The model has dropout: scores are taken without it, in one more forward pass. Set it to 0 "
                 "(lora_dropout: 0) and the training pass itself gives the scores."
             )
 
     @property
-    def lookup(self) -> Lookup | None:
-        """What the data loader should do to every training batch, see `History.lookup`; without, it is done later."""
-        return self.history.lookup() if self.history is not None else None
+    def lookup(self) -> Lookup:
+        """What the data loader should do to every training batch; without, the device is asked later."""
+        return BatchLookup(self.history.lookup() if self.history is not None else None)
 
     def denominator(self, inputs: Mapping[str, Any]) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a float64 scalar.
 
         With selection this is the number of tokens that will be kept, known from the labels alone.
         """
-        n_response = Documents.from_batch(inputs).n_response
+        index = BatchIndex.carried_by(inputs)
+        n_response = Documents.from_batch(inputs).n_response if index is None else index.lengths
         total: Tensor = self.strategy.denominator(n_response).double().sum()
         return total
+
+    def leave_loss_to_framework(self, reason: str) -> None:
+        """Says that the loss has to be the framework's own, for a reason that ends a sentence with "because".
+
+        Raises:
+            ValueError: if the options or the strategy exclude it.
+        """
+        if self.config.loss == "own":
+            raise ValueError(
+                f"`loss` is 'own', but it has to be the framework's, because {reason}. Set `loss` to 'auto', or "
+                "remove the cause."
+            )
+        if not self.strategy.selects:
+            raise ValueError(
+                f"`strategy` is {self.config.strategy!r}, which weighs tokens, but the loss has to be the framework's "
+                f"own, which can only leave tokens out, because {reason}. Remove the cause, or choose a strategy that "
+                "selects, such as 'sstoken'."
+            )
+        if not self._framework_loss:
+            logger.warning(
+                "The loss is the framework's own, over the kept tokens, because %s. That costs one more forward pass.",
+                reason,
+            )
+        self._framework_loss = True
+
+    def uses_framework_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> bool:
+        """Whether the loss has to be the framework's own: then train on `filtered_labels`, and else on `forward`.
+
+        The first call compares the output head with the model's own logits on a few tokens.
+
+        Raises:
+            ValueError: if it has to be, and the options or the strategy exclude it.
+        """
+        self._check_once(model, inputs)
+        return self._framework_loss
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
         """The training pass of a micro-batch, and what to learn from it.
@@ -118,51 +164,42 @@ class TokenSelector:
             `weighted_nll(forward.log_probs, selection.weights, denominator)`.
 
         Raises:
-            FloatingPointError: if a log-probability is not finite.
+            RuntimeError: if the loss is the framework's own; see `filtered_labels`.
         """
-        self._check(model, inputs)
-        self._passes += 1
-        documents = Documents.from_batch(inputs)
-        names = self.strategy.signals(step)
-        needs = frozenset().union(*(self._signals[name].needs for name in names))
-        probe = self._probe if "attention" in needs else None
-
-        history_log_probs = None
-        if self.history is not None and "history" in needs:
-            history_log_probs = self.history.log_probs(
-                unwrapped(model), inputs, documents, lambda: self._score(model, inputs, documents).log_probs
-            )
+        self._check_once(model, inputs)
+        if self._framework_loss:
+            raise RuntimeError("The loss is the framework's own here: train on `TokenSelector.filtered_labels`.")
+        documents, index = self._documents(inputs)
+        history = self._history_log_probs(model, inputs, documents, step)
         # With dropout the training pass is no measure; without, it is the same pass.
         assert self._dropout is not None
-        measure = self._dropout.active and any(self._signals[name].reads_scores for name in names)
-        scored = self._score(model, inputs, documents, probe) if measure else None
-        forward = token_forward(model, inputs, documents, None if scored else probe)
-        measured = scored or forward
-        log_probs = measured.log_probs.detach()
-        if self.history is not None:
-            self.history.remember(inputs, log_probs)
-            if history_log_probs is not None:
-                history_log_probs = self.history.compare(history_log_probs, log_probs)
-        scores = TokenScores(
-            documents=documents,
-            input_ids=inputs["input_ids"],
-            log_probs=log_probs,
-            entropy=measured.entropy,
-            history_log_probs=history_log_probs,
-            attention=measured.attention,
-            step=step,
+        measure = self._dropout.active and any(self._signals[name].reads_scores for name in self._names(step))
+        scored = self._score(model, inputs, documents, self._probe_at(step)) if measure else None
+        forward = token_forward(
+            model, inputs, documents, None if measure else self._probe_at(step), n_kept=self._n_kept(index)
         )
-        _require_finite("current", forward.log_probs, scores)
-        if history_log_probs is not None:
-            _require_finite("history", history_log_probs, scores)
-        selection = self.select(scores)
-        plugins.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
-        return forward, selection
+        return forward, self._selection(inputs, documents, scored or forward, history, step, forward.log_probs)
+
+    def filtered_labels(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[Tensor, Selection]:
+        """The labels that are left when the dropped tokens have lost theirs, (B, S) int64, and the selection.
+
+        For losses that only the framework can compute, where `uses_framework_loss`: it takes one over these labels and
+        divides it by the sum of `denominator` over the step. Costs a forward pass without gradient.
+
+        Args:
+            model, inputs, step: as in `forward`.
+        """
+        self._check_once(model, inputs)
+        documents, _ = self._documents(inputs)
+        history = self._history_log_probs(model, inputs, documents, step)
+        scored = self._score(model, inputs, documents, self._probe_at(step))
+        selection = self._selection(inputs, documents, scored, history, step, scored.log_probs)
+        return torch.where(selection.kept, inputs["labels"], IGNORE_INDEX), selection
 
     @torch.no_grad()
     def select(self, scores: TokenScores) -> Selection:
         """The selection that follows from known scores; runs no model."""
-        signals = {name: self._signals[name](scores) for name in self.strategy.signals(scores.step)}
+        signals = {name: self._signals[name](scores) for name in self._names(scores.step)}
         weights = self.strategy.weights(signals, scores.documents, scores.step)
         return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
 
@@ -173,9 +210,11 @@ class TokenSelector:
             How many documents were new.
         """
         assert isinstance(self.history, RecordedHistory)
-        self._check(model, inputs)
+        self._check_once(model, inputs)
         return self.history.record(
-            unwrapped(model), inputs, lambda batch: self._score(model, batch, Documents.from_batch(batch)).log_probs
+            unwrapped(model),
+            inputs,
+            lambda batch: self._score(model, batch, Documents.from_batch(batch), statistics=False).log_probs,
         )
 
     def step_end(self, step: int, epoch: float | None = None) -> None:
@@ -183,6 +222,7 @@ class TokenSelector:
 
         Raises:
             RuntimeError: if the step was done without `forward`, so on every token.
+            FloatingPointError: if a log-probability was not finite.
         """
         if self._passes == 0:
             raise RuntimeError(
@@ -190,6 +230,7 @@ class TokenSelector:
                 "trainer class computes the loss itself. Remove that one, or switch token selection off."
             )
         self._passes = 0
+        self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
 
@@ -197,21 +238,99 @@ class TokenSelector:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
         return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
 
-    def _check(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
-        if self._dropout is None:
-            raise RuntimeError("TokenSelector.attach(model) has to be called before forward.")
-        if not self._checked:
-            with self._dropout.off():
-                check_against_logits(model, inputs)
-            self._checked = True
+    # What a pass is made of
+
+    def _names(self, step: int) -> Sequence[str]:
+        names: Sequence[str] = self.strategy.signals(step)
+        return names
+
+    def _needed(self, step: int) -> frozenset[str]:
+        return frozenset().union(*(self._signals[name].needs for name in self._names(step)))
+
+    def _probe_at(self, step: int) -> PromptAttention | None:
+        return self._probe if "attention" in self._needed(step) else None
+
+    def _documents(self, inputs: Mapping[str, Any]) -> tuple[Documents, BatchIndex | None]:
+        index = BatchIndex.carried_by(inputs)
+        return Documents.from_batch(inputs, None if index is None else index.places), index
+
+    def _n_kept(self, index: BatchIndex | None) -> int | None:
+        n_kept = None if index is None else self.strategy.n_kept(index.lengths)
+        return None if n_kept is None else sum(n_kept.tolist())
+
+    def _history_log_probs(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, step: int
+    ) -> Tensor | None:
+        if self.history is None or "history" not in self._needed(step):
+            return None
+        log_probs: Tensor = self.history.log_probs(
+            unwrapped(model),
+            inputs,
+            documents,
+            lambda: self._score(model, inputs, documents, statistics=False).log_probs,
+        )
+        return log_probs
+
+    def _selection(
+        self,
+        inputs: Mapping[str, Any],
+        documents: Documents,
+        measured: TokenForward,
+        history_log_probs: Tensor | None,
+        step: int,
+        trained: Tensor,
+    ) -> Selection:
+        """What follows from a pass without dropout; `trained` are the log-probabilities that the loss is made of."""
+        log_probs = measured.log_probs.detach()
+        if self.history is not None:
+            self.history.remember(inputs, log_probs)
+            if history_log_probs is not None:
+                history_log_probs = self.history.compare(history_log_probs, log_probs)
+        assert measured.entropy is not None
+        scores = TokenScores(
+            documents=documents,
+            input_ids=inputs["input_ids"],
+            log_probs=log_probs,
+            entropy=measured.entropy,
+            history_log_probs=history_log_probs,
+            attention=measured.attention,
+            step=step,
+        )
+        self._passes += 1
+        self._health.watch(scores, trained)
+        selection = self.select(scores)
+        plugins.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
+        return selection
 
     @torch.no_grad()
     def _score(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, probe: PromptAttention | None = None
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        documents: Documents,
+        probe: PromptAttention | None = None,
+        statistics: bool = True,
     ) -> TokenForward:
         assert self._dropout is not None
         with self._dropout.off():
-            return token_forward(model, inputs, documents, probe)
+            if self._needs_logits:
+                return logits_forward(model, inputs, documents, probe)
+            return token_forward(model, inputs, documents, probe, statistics=statistics)
+
+    # Which way to the loss
+
+    def _check_once(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
+        if self._dropout is None:
+            raise RuntimeError("TokenSelector.attach(model) has to be called before forward.")
+        if self._checked:
+            return
+        self._checked = True
+        try:
+            with self._dropout.off():
+                check_against_logits(model, inputs)
+        except UnreadableHead as error:
+            self.leave_loss_to_framework(str(error))
+            self._needs_logits = True
 
 
 def keep_4bit_differentiable(model: Any) -> None:
@@ -223,17 +342,3 @@ def keep_4bit_differentiable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _require_finite(which: str, log_probs: Tensor, scores: TokenScores) -> None:
-    if torch.isfinite(log_probs).all():
-        return
-    row, column = (~torch.isfinite(log_probs)).nonzero()[0].tolist()
-    document = int(scores.documents.ids[row, column])
-    tokens = scores.input_ids[row][scores.documents.ids[row] == document][:12].tolist()
-    raise FloatingPointError(
-        f"The {which} model's log-probability of a token is {log_probs[row, column].item()} in step {scores.step}, "
-        f"row {row}, position {column} of the micro-batch (document {document}, which begins with token ids "
-        f"{tokens}). The weights or the loss have diverged: lower the learning rate, or train in bfloat16 instead of "
-        "float16."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,7 +15,14 @@ from .scores import keep_best, keep_count, sstoken_score
 
 
 class Strategy(ABC):
-    """Turns signals into the weight of every token's loss."""
+    """Turns signals into the weight of every token's loss.
+
+    Attributes:
+        selects: whether the weights are 0 and 1 alone. If so, dropped tokens can also lose their label, and the
+            framework's own loss be taken over the others (`loss: framework`).
+    """
+
+    selects: ClassVar[bool] = False
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
@@ -45,9 +53,18 @@ class Strategy(ABC):
         """
         return n_response
 
+    def n_kept(self, n_response: Tensor) -> Tensor | None:
+        """How many tokens of a document get a weight, if that follows from the labels alone: (N,) int64, or None.
+
+        Where it is known, the host need not ask the device for it.
+        """
+        return None
+
 
 class _KeepBest(Strategy):
     """Keeps the best fraction rho of every document."""
+
+    selects = True
 
     @abstractmethod
     def score(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor: ...
@@ -57,6 +74,8 @@ class _KeepBest(Strategy):
 
     def denominator(self, n_response: Tensor) -> Tensor:
         return keep_count(n_response, self.config.rho)
+
+    n_kept = denominator
 
 
 class SSToken(_KeepBest):
@@ -97,11 +116,16 @@ class Random(_KeepBest):
 class Full(Strategy):
     """Every response token: plain fine-tuning, through the same code."""
 
+    selects = True
+
     def signals(self, step: int) -> Sequence[str]:
         return []
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
         return documents.response.float()
+
+    def n_kept(self, n_response: Tensor) -> Tensor:
+        return n_response
 
 
 @hookimpl

@@ -9,6 +9,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins.forward import OWN_ENTRIES
 
 from .checkpoints import sound_checkpoint
 from .loader import CollatorWithLookup
@@ -16,7 +17,7 @@ from .outputs import SelectingModel
 from .recording import is_recording, record
 from .state import load_state, save_state
 from .tokenizer import fingerprint
-from .unsupported import refuse_unsupported
+from .unsupported import needs_framework_loss, refuse_unsupported
 
 
 class SSTokenTrainerMixin:
@@ -29,7 +30,8 @@ class SSTokenTrainerMixin:
         trainer.train()
 
     The loss is `-(weights * log_probs).sum() / kept tokens of the whole optimizer step`, over all micro-batches and,
-    with `average_tokens_across_devices` (the default), all processes. Evaluation is the trainer's own.
+    with `average_tokens_across_devices` (the default), all processes. Evaluation is the trainer's own. Where only the
+    trainer can compute its loss, it does so over the labels of the kept tokens.
     """
 
     token_selector: TokenSelector | None = None
@@ -40,7 +42,7 @@ class SSTokenTrainerMixin:
         Raises:
             ValueError: if the trainer's options or its model cannot be combined with it.
         """
-        refuse_unsupported(self.args, self.compute_loss_func)
+        refuse_unsupported(self.args)
         if self.is_fsdp_enabled and selector.history is not None and not selector.history.follows_shards:
             raise ValueError(
                 f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
@@ -51,6 +53,8 @@ class SSTokenTrainerMixin:
             tokenizer=fingerprint(self.processing_class),
             gather=self._gather_objects,
         )
+        if reason := needs_framework_loss(self.args, self.compute_loss_func):
+            selector.leave_loss_to_framework(reason)
         selector.attach(self.model, run)
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
@@ -78,11 +82,10 @@ class SSTokenTrainerMixin:
         return record(self, self.token_selector, super().get_train_dataloader)
 
     def get_train_dataloader(self: Any) -> Any:
-        lookup = self.token_selector.lookup if self.token_selector is not None else None
-        if lookup is None:
+        if self.token_selector is None:
             return super().get_train_dataloader()
         collator = self.data_collator
-        self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
+        self.data_collator = CollatorWithLookup(collator, self.token_selector.lookup)  # evaluation keeps the plain one
         try:
             return super().get_train_dataloader()
         finally:
@@ -99,8 +102,14 @@ class SSTokenTrainerMixin:
         return batches, total
 
     def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if self.token_selector is not None and model.training:
-            model = SelectingModel(model, self.token_selector, self.state.global_step, self._aux_loss_scale())
+        selector, step = self.token_selector, self.state.global_step
+        if selector is not None and model.training:
+            if selector.uses_framework_loss(model, inputs):
+                labels, _ = selector.filtered_labels(model, inputs, step)
+                inputs = {name: value for name, value in inputs.items() if not name.startswith(OWN_ENTRIES)}
+                inputs["labels"] = labels
+            else:
+                model = SelectingModel(model, selector, step, self._aux_loss_scale())
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

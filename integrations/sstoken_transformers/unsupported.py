@@ -8,20 +8,10 @@ from typing import Any
 from transformers import TrainingArguments
 
 
-def refuse_unsupported(args: TrainingArguments, compute_loss_func: Callable[..., Any] | None = None) -> None:
+def refuse_unsupported(args: TrainingArguments) -> None:
     """Raises:
     ValueError: naming the option, its value and the way out.
     """
-    if args.label_smoothing_factor > 0:
-        raise ValueError(
-            f"`label_smoothing_factor` is {args.label_smoothing_factor}, but token selection trains on the plain loss "
-            "of the kept tokens: set it to 0."
-        )
-    if compute_loss_func is not None:
-        raise ValueError(
-            "`compute_loss_func` is set, but token selection computes the loss itself: remove it, or write it as a "
-            "strategy plugin that weighs tokens."
-        )
     if args.torch_compile:
         raise ValueError("`torch_compile` is True, which token selection does not support yet: set it to False.")
     parallelism = getattr(args, "parallelism_config", None)
@@ -41,3 +31,12 @@ def refuse_unsupported(args: TrainingArguments, compute_loss_func: Callable[...,
             f"{args.n_gpu} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run "
             "with `accelerate launch`, or make one GPU visible with CUDA_VISIBLE_DEVICES."
         )
+
+
+def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..., Any] | None = None) -> str | None:
+    """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
+    if args.label_smoothing_factor > 0:
+        return f"`label_smoothing_factor` is {args.label_smoothing_factor}"
+    if compute_loss_func is not None:
+        return "`compute_loss_func` is set"
+    return None

@@ -54,7 +54,7 @@ class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
             self.sstoken_options = json.loads(self.sstoken_options)
         if self.sstoken:
             self.token_selection()
-            if self.loss_type == "nll" and SFTConfig.loss_type != "nll":
+            if self.loss_type == "nll" and SFTConfig.loss_type != "nll" and not self.use_liger_kernel:
                 # Before 1.16 this name asks for the full logits, for metrics; the other one for the same loss without.
                 self.loss_type = "chunked_nll"
         else:

@@ -9,7 +9,7 @@ from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.histories.base import WITHOUT_ADAPTER
-from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported, require_prompts
+from sstoken_transformers import SSTokenTrainerMixin, needs_framework_loss, refuse_unsupported, require_prompts
 
 from .config import SSTokenSFTConfig, own_names
 from .data import WAY_OUT, refuse_images, require_prompts_in_raw
@@ -54,21 +54,13 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
 
 
 def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], selector: TokenSelector) -> None:
-    refuse_unsupported(args, arguments.get("compute_loss_func"))
+    refuse_unsupported(args)
+    if reason := needs_framework_loss(args, arguments.get("compute_loss_func")) or _needs_framework_loss(args):
+        selector.leave_loss_to_framework(reason)
     if args.packing and args.packing_strategy == "wrapped":
         raise ValueError(
             "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
             "selection needs whole documents. Set it to 'bfd'."
-        )
-    if args.loss_type not in ("nll", "chunked_nll"):
-        raise ValueError(
-            f"`loss_type` is {args.loss_type!r}, but token selection trains on the plain loss of the kept tokens: set "
-            "it to 'nll'."
-        )
-    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
-        raise ValueError(
-            "`use_liger_kernel` is True, and this version of TRL takes its metrics from Liger's fused loss, which "
-            "gives no per-token losses: set it to False, or use TRL 1.16 or newer."
         )
     model, peft_config = arguments.get("model"), arguments.get("peft_config")
     without_adapter = peft_config is None and not hasattr(model, "peft_config")
@@ -83,3 +75,12 @@ def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], se
         refuse_images(sample)
         if "attention" in selector.needs and arguments.get("formatting_func") is None:
             require_prompts_in_raw(sample, args)
+
+
+def _needs_framework_loss(args: SSTokenSFTConfig) -> str | None:
+    if args.loss_type not in ("nll", "chunked_nll"):
+        return f"`loss_type` is {args.loss_type!r}"
+    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
+        # Before 1.16, TRL takes its metrics from Liger's fused loss.
+        return "`use_liger_kernel` is True"
+    return None

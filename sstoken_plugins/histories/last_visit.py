@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ..config import SSTokenConfig
 from ..documents import Documents
 from ..store import BatchIndex, MemoryStore
-from . import Lookup, TrainingRun
+from ..transfer import to_host
+from . import TrainingRun
 from .base import BaseHistory
-from .stored import INDEX, StoredHistory, index_of, needs_rel_alone
+from .stored import StoredHistory, needs_rel_alone
 
 
 class LastVisitHistory(StoredHistory):
@@ -40,14 +41,10 @@ class LastVisitHistory(StoredHistory):
         if self._first is not None:
             self._first.attach(model, run)
 
-    def lookup(self) -> Lookup:
-        # Only the documents' keys are made in the workers: they run ahead, and what is stored depends on the step.
-        return _add_index
-
     def log_probs(
         self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
     ) -> Tensor:
-        index = index_of(inputs)
+        index = BatchIndex.of(inputs)
         values, n_missing = self._store.get(index)
         stored = index.scatter(values).to(documents.ids.device, non_blocking=True)
         missing = documents.response & stored.isnan()
@@ -57,7 +54,7 @@ class LastVisitHistory(StoredHistory):
         return torch.where(missing, self._first.log_probs(model, inputs, documents, score), stored)
 
     def remember(self, inputs: Mapping[str, Any], log_probs: Tensor) -> None:
-        self._seen.append((index_of(inputs), *_copy_to_host(log_probs)))
+        self._seen.append((BatchIndex.of(inputs), *to_host(log_probs)))
 
     def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
         """Stores what the step has seen: so what is looked up does not depend on how a step is cut into batches."""
@@ -75,17 +72,3 @@ class LastVisitHistory(StoredHistory):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._store.load_state_dict(state)
-
-
-def _add_index(batch: MutableMapping[str, Any]) -> None:
-    batch[INDEX] = BatchIndex.of(batch)
-
-
-def _copy_to_host(values: Tensor) -> tuple[Tensor, Callable[[], None]]:
-    """The copy, and what to wait with before it is read: until then it is made while the device goes on."""
-    if values.device.type == "cpu":
-        return values, lambda: None
-    copy = values.to("cpu", non_blocking=True)
-    event = torch.get_device_module(values.device).Event()
-    event.record()
-    return copy, event.synchronize

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..config import SSTokenConfig
-from ..store import BatchIndex, resolution
+from ..store import resolution
 from ..store.codec import SMALLEST_LOG_PROB
 from . import History
 
 # What lookups add to a batch.
-INDEX, VALUES, N_MISSING = "sstoken_index", "sstoken_history_log_probs", "sstoken_missing"
+VALUES, N_MISSING = "sstoken_history_log_probs", "sstoken_missing"
 
 
 class StoredHistory(History):
@@ -29,16 +26,6 @@ class StoredHistory(History):
         difference = (history_log_probs - log_probs.clamp(min=SMALLEST_LOG_PROB)).abs()
         same = difference <= resolution(history_log_probs).clamp(min=self.noise)
         return torch.where(same | history_log_probs.isnan(), log_probs, history_log_probs)
-
-
-def index_of(inputs: Mapping[str, Any]) -> BatchIndex:
-    """The batch's index, as a lookup has made it in the data loader, or made now."""
-    index = inputs.get(INDEX)
-    # A data loader that hands slices of its batches to several processes can't cut the index.
-    if index is None or index.shape != tuple(inputs["labels"].shape):
-        return BatchIndex.of(inputs)
-    assert isinstance(index, BatchIndex)
-    return index
 
 
 def needs_rel_alone(config: SSTokenConfig) -> bool:

@@ -2,7 +2,17 @@
 
 from .codec import MISSING, decode, encode, resolution
 from .disk import DiskStore, StoreError
-from .lookup import BatchIndex
+from .lookup import INDEX, BatchIndex
 from .memory import MemoryStore
 
-__all__ = ["MISSING", "BatchIndex", "DiskStore", "MemoryStore", "StoreError", "decode", "encode", "resolution"]
+__all__ = [
+    "INDEX",
+    "MISSING",
+    "BatchIndex",
+    "DiskStore",
+    "MemoryStore",
+    "StoreError",
+    "decode",
+    "encode",
+    "resolution",
+]

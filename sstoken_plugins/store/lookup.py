@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from ..documents import Documents
 from ..hashing import document_keys
 from .codec import MISSING
+
+INDEX = "sstoken_index"
+"""Under this name a batch carries its index, if its data loader made one."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +26,48 @@ class BatchIndex:
         lengths: (D,) int64, response tokens of each.
         tokens: (T,) int64, their places in the flattened batch, document by document.
         shape: (B, S).
+        places: `tokens`, on the device that the batch is on.
     """
 
     keys: Tensor
     lengths: Tensor
     tokens: Tensor
     shape: tuple[int, ...]
+    places: Tensor
+
+    @classmethod
+    def carried_by(cls, inputs: Mapping[str, Any]) -> BatchIndex | None:
+        """What the data loader made of the batch, if it did."""
+        index = inputs.get(INDEX)
+        # A data loader that hands slices of its batches to several processes can't cut the index.
+        return index if index is not None and index.shape == tuple(inputs["labels"].shape) else None
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any]) -> BatchIndex:
-        """Reads a batch as the collator gives it. Waits for the device if the batch is on one."""
+        """The index that the batch carries, or made now: then the host waits for the device that the batch is on."""
+        if (index := cls.carried_by(inputs)) is not None:
+            return index
         names = ("input_ids", "labels", "attention_mask", "position_ids")
         batch = {name: inputs[name].cpu() for name in names if inputs.get(name) is not None}
         documents = Documents.from_batch(batch)
         n_response = documents.n_response
         some = n_response > 0
+        tokens = documents.response_places  # documents are numbered along them, so this is document by document
         return cls(
             keys=document_keys(batch["input_ids"], documents)[some],
             lengths=n_response[some],
-            # Documents are numbered along the flattened batch, so this is document by document.
-            tokens=documents.response.flatten().nonzero()[:, 0],
+            tokens=tokens,
             shape=tuple(batch["labels"].shape),
+            places=tokens.to(inputs["labels"].device),
         )
+
+    # Data loaders and trainers call these on whatever a batch holds.
+
+    def to(self, device: Any, non_blocking: bool = False) -> Self:
+        return replace(self, places=self.places.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: Any = None) -> Self:
+        return replace(self, places=self.places.pin_memory())
 
     def __len__(self) -> int:
         return len(self.keys)

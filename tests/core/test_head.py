@@ -112,7 +112,7 @@ def test_tied_embeddings(architecture, tuning, batch):
 @pytest.mark.parametrize("elements", [1, VOCABULARY, 3 * VOCABULARY + 5, 1 << 24])
 @pytest.mark.parametrize("tuning", ["full", "lora on head"])
 def test_the_chunk_size_makes_no_difference(tuning, elements, batch, monkeypatch):
-    monkeypatch.setattr(sstoken_plugins.head, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(sstoken_plugins.head, "CPU_CHUNK_ELEMENTS", elements)
     compare(build("gemma3_text", tuning), batch)
 
 
@@ -178,7 +178,7 @@ class LargestOutput(TorchDispatchMode):
 @pytest.mark.parametrize("tuning", ["full", "lora", "lora on head"])
 def test_no_tensor_of_the_size_of_the_logits_is_ever_made(tuning, monkeypatch):
     rows, width, vocabulary = 8, 24, 509
-    monkeypatch.setattr(sstoken_plugins.head, "CHUNK_ELEMENTS", 7 * vocabulary)
+    monkeypatch.setattr(sstoken_plugins.head, "CPU_CHUNK_ELEMENTS", 7 * vocabulary)
     model = build("llama", tuning, vocab_size=vocabulary)
     ids = torch.randint(3, vocabulary, (rows, width))
     batch = {"input_ids": ids, "labels": ids.clone()}
@@ -250,11 +250,14 @@ def test_prompt_learning_is_refused(tiny_llama, batch):
 
 def test_the_head_is_as_before_even_after_an_exception_and_under_another_patch(tiny_llama, batch):
     head, labels = tiny_llama.lm_head, batch["labels"]
-    with token_log_probs(tiny_llama, labels, labels != -100):
+    with token_log_probs(tiny_llama, labels, Documents.from_labels(labels)):
         pass
     assert "forward" not in vars(head)
     patched = vars(head).setdefault("forward", head.forward)  # as accelerate's device hooks do
-    with pytest.raises(RuntimeError, match="in between"), token_log_probs(tiny_llama, labels, labels != -100):
+    with (
+        pytest.raises(RuntimeError, match="in between"),
+        token_log_probs(tiny_llama, labels, Documents.from_labels(labels)),
+    ):
         raise RuntimeError("in between")
     assert head.forward is patched
 

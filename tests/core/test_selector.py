@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import traceback
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutput
 
 from sstoken_plugins import (
     Documents,
@@ -332,10 +336,11 @@ def test_log_probs_that_are_not_finite_stop_the_run(model, batch):
     selector.forward(model, batch, step=0)
     break_adapter(model)
     tokens = batch["input_ids"][0].tolist()
+    selector.forward(model, batch, step=9)
     with pytest.raises(
         FloatingPointError, match=r"The current model's .* is nan in step 9, row 0, position 4"
     ) as error:
-        selector.forward(model, batch, step=9)
+        selector.step_end(10)
     assert f"begins with token ids {tokens})" in str(error.value)
 
 
@@ -344,8 +349,9 @@ def test_a_history_that_is_not_finite_stops_the_run(model, lora, batch, tmp_path
     break_adapter(broken)
     broken.save_pretrained(tmp_path)
     selector = attached(model, history="adapter", history_adapter=str(tmp_path))
+    selector.forward(model, batch, step=0)
     with pytest.raises(FloatingPointError, match=r"The history model's .* is nan in step 0, row 0, position 4"):
-        selector.forward(model, batch, step=0)
+        selector.step_end(1)
 
 
 def test_a_batch_without_any_response_trains_on(model, batch):
@@ -469,10 +475,123 @@ def test_the_weights_of_a_strategy_off_the_response_do_not_matter(model, batch, 
     assert torch.equal(forward.log_probs, expected)
 
 
-def test_an_adapter_with_dropout_on_the_head_is_refused(lora):
-    model = lora(tiny("llama"), target_modules=["q_proj", "lm_head"], lora_dropout=0.1)
-    with pytest.raises(ValueError, match="`lora_dropout` to 0, or take `lm_head` out"):
-        attached(model)
+class TripledLogits(LlamaForCausalLM):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * 3
+        return output
+
+
+class NoHead(LlamaForCausalLM):
+    def forward(self, input_ids, **kwargs):
+        outputs = self.model(input_ids, **kwargs)
+        logits = outputs.last_hidden_state @ self.lm_head.weight.T
+        return CausalLMOutput(logits=logits, attentions=outputs.attentions)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "reason"),
+    [
+        (LlamaForCausalLM, {"target_modules": ["q_proj", "lm_head"], "lora_dropout": 0.1}, "adapter with dropout"),
+        (TripledLogits, {}, "those of its own logits"),
+        (NoHead, {}, "ran its output head 0 times"),
+    ],
+)
+def test_a_head_that_cannot_be_read_leaves_the_loss_to_the_framework(lora, batch, caplog, cls, options, reason):
+    def build():
+        model = cls(tiny("llama").config)
+        model.load_state_dict(tiny("llama").state_dict())
+        return lora(model, **options).train()
+
+    model = build()
+    selector = attached(model)
+    assert selector.uses_framework_loss(model, batch)
+    assert reason in caplog.text
+    labels, selection = selector.filtered_labels(model, batch, step=0)
+    assert torch.equal(labels != -100, selection.kept)
+    assert torch.equal(labels[selection.kept], batch["labels"][selection.kept])
+    assert selection.kept.sum() == selector.denominator(batch)
+    assert torch.equal(selection.weights, naive_weights(model.eval(), batch))
+    selector.step_end(1)
+
+    with pytest.raises(ValueError, match=f"`loss` is 'own', but it has to be the framework's, because .*{reason}"):
+        attached(model, loss="own").forward(model, batch, step=0)
+    with pytest.raises(RuntimeError, match=r"train on `TokenSelector\.filtered_labels`"):
+        selector.forward(model, batch, step=1)
+
+
+def test_a_strategy_that_weighs_cannot_leave_the_loss_to_the_framework(register):
+    register(Plugin())
+    with pytest.raises(ValueError, match="`strategy` is 'forget', which weighs tokens"):
+        TokenSelector(SSTokenConfig(strategy="forget", loss="framework", options={"threshold": 0.5}))
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which the host would wait for a device that is not a CPU."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "item")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put_", "index_put") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
+        )
+        if name in self.NAMES or by_mask or (name == "repeat_interleave" and "output_size" not in (kwargs or {})):
+            stack = traceback.extract_stack()
+            # transformers waits to look at masks; the other reads numbers that never were on a device.
+            if not any("masking_utils" in frame.filename or frame.name == "mix_int" for frame in stack):
+                self.seen.append(f"{name} in {stack[-3].name}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gamma": 0.0},
+        {"strategy": "random"},
+        {"strategy": "full"},
+        {"history": "snapshot", "refresh_steps": 1},
+        {"history": "ema"},
+    ],
+    ids=str,
+)
+def test_the_host_never_waits_for_the_device_in_a_step(model, batch, options):
+    selector = attached(model, **options)
+    selector.forward(model, batch, step=0)
+    selector.lookup(batch)  # as the data loader does
+    with Waits() as waits:
+        denominator = selector.denominator(batch)
+        forward, selection = selector.forward(model, batch, step=1)
+        weighted_nll(forward.log_probs, selection.weights, denominator).backward()
+    assert waits.seen == []
+
+
+def test_without_the_data_loaders_help_the_step_is_the_same(model, batch):
+    selector, results = attached(model), []
+    for helped in (False, True):
+        if helped:
+            selector.lookup(batch)
+        model.zero_grad()
+        forward, selection = selector.forward(model, batch, step=0)
+        weighted_nll(forward.log_probs, selection.weights, selector.denominator(batch)).backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+        results.append((selection.weights, gradients))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_labels_that_change_behind_the_data_loaders_back_stop_the_run(model, batch):
+    selector = attached(model)
+    selector.lookup(batch)
+    batch["labels"] = torch.where(batch["labels"] == batch["labels"][0, 5], -100, batch["labels"])
+    selector.forward(model, batch, step=0)
+    with pytest.raises(RuntimeError, match="In step 0 the labels of a micro-batch were not those"):
+        selector.step_end(1)
 
 
 def test_random_selection_costs_no_pass_of_its_own(lora, batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -56,6 +57,11 @@ def round_adapters(model) -> None:
 
 def losses(trainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def mean_loss(outputs, labels, num_items_in_batch):
+    logits = outputs.logits[:, :-1].flatten(0, 1).float()
+    return torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum") / num_items_in_batch
 
 
 def difference(a, b) -> float:
@@ -145,6 +151,71 @@ def test_full_strategy_is_plain_sft(make_trainer, model_dir, tmp_path, architect
     results = []
     for options in ({"sstoken": False}, {"sstoken_strategy": "full"}):
         trainer = make_trainer(model=model, gradient_accumulation_steps=accumulation, **SGD, **options)
+        trainer.train()
+        results.append((losses(trainer), weights(trainer)))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    assert difference(results[0][1], results[1][1]) < 1e-5
+
+
+FRAMEWORK_LOSSES = {
+    "plain": {"sstoken_loss": "framework"},
+    "label smoothing": {"label_smoothing_factor": 0.1},
+    "dft": {"loss_type": "dft"},
+    "own function": {"compute_loss_func": mean_loss},
+}
+
+
+@pytest.mark.parametrize("kind", FRAMEWORK_LOSSES)
+def test_a_loss_that_only_trl_can_compute_is_trls(make_trainer, kind):
+    """Where every token is kept, nothing changes: the same losses and the same weights."""
+    results = []
+    for options in ({"sstoken": False}, {"sstoken_strategy": "full"}):
+        options = {**FRAMEWORK_LOSSES[kind], **options}
+        if not options.get("sstoken", True):
+            options.pop("sstoken_loss", None)
+        trainer = make_trainer(gradient_accumulation_steps=2, per_device_train_batch_size=2, **SGD, **options)
+        trainer.train()
+        results.append((losses(trainer), weights(trainer)))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert difference(results[0][1], results[1][1]) < 1e-6
+
+
+@pytest.mark.parametrize("kind", FRAMEWORK_LOSSES)
+def test_a_loss_that_only_trl_can_compute_is_taken_over_the_kept_tokens(make_trainer, kind):
+    trainer = make_trainer(max_steps=4, **FRAMEWORK_LOSSES[kind])
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert all(0.6 <= entry["sstoken/keep_rate"] < 0.75 for entry in logs)
+    assert logs[-1]["sstoken/rel_kept"] > logs[-1]["sstoken/rel_dropped"]
+
+
+@pytest.mark.parametrize("four_bit", [False, True], ids=["float32", "nf4"])
+@pytest.mark.parametrize("history", ["base", "adapter", "snapshot", "last_visit"])
+@pytest.mark.parametrize("layout", ["padded", "packed", "padding_free", "checkpointed", "dropout"])
+def test_one_pass_trains_what_two_passes_train(make_trainer, adapters, lora, layout, history, four_bit):
+    """The slow path scores first, takes the labels of dropped tokens away, and leaves the loss to TRL."""
+    options = {
+        "packed": {"packing": True, "max_length": 128, "per_device_train_batch_size": 2},
+        "padding_free": {"padding_free": True, "max_length": None},
+        "checkpointed": {"gradient_checkpointing": True},
+        "dropout": {"peft_config": dataclasses.replace(lora, lora_dropout=0.1)},
+    }.get(layout, {})
+    results = []
+    for loss in ("own", "framework"):
+        trainer = make_trainer(
+            quantization_config=nf4() if four_bit else None,
+            sstoken_loss=loss,
+            sstoken_history=history,
+            sstoken_history_adapter=str(adapters[1]) if history == "adapter" else None,
+            sstoken_refresh_steps=2,
+            max_steps=4,
+            num_train_epochs=2,
+            gradient_accumulation_steps=2,
+            **{"gradient_checkpointing": False, **options},
+            **SGD,
+        )
+        if four_bit:
+            round_adapters(trainer.model)
         trainer.train()
         results.append((losses(trainer), weights(trainer)))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
