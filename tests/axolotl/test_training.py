@@ -219,3 +219,26 @@ def test_it_never_trains_without_selection_unnoticed(settings):
     hijacked = [SSTOKEN, "tests.axolotl.spy.HijackPlugin"]
     with pytest.raises(RuntimeError, match="training step 1 was done without it"):
         run("train", {**settings, "plugins": hijacked})
+
+
+@pytest.mark.parametrize("kind", ["base", "snapshot", "last_visit"])
+@pytest.mark.parametrize("layout", ["padded", "packed", "checkpointed", "nf4"])
+def test_one_pass_trains_what_two_passes_train(settings, layout, kind):
+    """The slow path scores first, takes the labels of dropped tokens away, and leaves the loss to the framework."""
+    settings |= {
+        "padded": {},
+        "packed": {"sample_packing": True, "pad_to_sequence_len": True},
+        "checkpointed": {"gradient_checkpointing": True},
+        "nf4": QLORA,
+    }[layout]
+    settings |= {
+        "optimizer": "sgd", "learning_rate": 0.1, "micro_batch_size": 2, "gradient_accumulation_steps": 2,
+        "max_steps": 4, "num_epochs": 4,
+    }  # fmt: skip
+    results = []
+    for loss in ("own", "framework"):
+        trainer = train(settings, sstoken={"loss": loss, "history": kind, "refresh_steps": 2})
+        trained = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+        results.append((losses(trainer), trained))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5 if layout != "nf4" else 1e-3)
+    assert difference(results[0][1], results[1][1]) < (1e-5 if layout != "nf4" else 1e-3)
