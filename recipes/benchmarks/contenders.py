@@ -23,6 +23,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "snapshot": {"sstoken_history": "snapshot", "sstoken_refresh_steps": 100},
     "framework_loss": {"sstoken_history": "base", "sstoken_loss": "framework"},
     "naive": {},
+    "bare": {},
 }
 STEPS_PER_EPOCH = 2  # so that last_visit meets its samples again soon
 
@@ -56,22 +57,23 @@ def serve(name: str, point: Point, threads: int, connection: Connection) -> None
 
 
 def _trainer(name: str, point: Point, folder: Path) -> Any:
+    from naive import BareTrainer, NaiveTrainer
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
     from trl import SFTTrainer
 
-    from naive import NaiveTrainer
     from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
 
     options = dict(CONTENDERS[name])
-    if name not in ("plain", "naive"):
+    others = {"plain": SFTTrainer, "naive": NaiveTrainer, "bare": BareTrainer}
+    if name not in others:
         options |= {"sstoken": True, "sstoken_rho": point.rho}
     if name == "recorded":
         options["sstoken_history_store"] = str(folder / "store")
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
-    cls = {"plain": SFTTrainer, "naive": NaiveTrainer}.get(name, SSTokenSFTTrainer)
+    cls = others.get(name, SSTokenSFTTrainer)
     torch.manual_seed(0)
     return cls(
         model=point.model,

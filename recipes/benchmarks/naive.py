@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, Trainer
 RHO, GAMMA = 0.6, 0.5
 
 
-class NaiveTrainer(Trainer):
+class _Trainer(Trainer):
     """Takes the arguments of `SFTTrainer` that the benchmark gives it. Rows must be tokenised and of one length."""
 
     def __init__(
@@ -44,7 +44,9 @@ class NaiveTrainer(Trainer):
             },
         )
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         ids, labels = inputs["input_ids"], inputs["labels"]
         with torch.no_grad():
             with model.disable_adapter():

@@ -1,13 +1,16 @@
 """Time and memory of a training step, as ratios to plain TRL fine-tuning in the same run.
 
-    python recipes/benchmarks/run.py                                # the table of the README: a quarter of an hour on a CPU
+    python recipes/benchmarks/run.py                                # the README's table: a quarter of an hour on a CPU
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
 
 Every contender trains in a process of its own, a real trainer on a model with random weights; the processes take
-turns, step by step, so that whatever slows the machine down slows all of them. What counts is the median over rounds of
-the ratio to plain fine-tuning's step of the same round. Writes results.json, and with matplotlib a plot, into --output.
+turns, step by step, so that whatever slows the machine down slows all of them. What counts is the median over rounds
+of the ratio to plain fine-tuning's step of the same round. Writes results.json, and with --plot a plot, into --output.
+
+`naive` writes the method down as one would first; `bare` has neither scores nor loss, so that what is above it is the
+own part of each.
 """
 
 from __future__ import annotations

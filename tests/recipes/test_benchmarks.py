@@ -22,7 +22,7 @@ def test_every_contender_is_measured(tmp_path):
     assert [row["tokens"] for row in content["results"]] == [32, 64]
     for row in content["results"]:
         assert set(row["contenders"]) == {
-            "plain", "recorded", "last_visit", "base", "snapshot", "framework_loss", "naive",
+            "plain", "recorded", "last_visit", "base", "snapshot", "framework_loss", "naive", "bare",
         }  # fmt: skip
         assert row["contenders"]["plain"]["time_ratio"] == row["contenders"]["plain"]["memory_ratio"] == 1
         assert all(values["seconds"] > 0 < values["peak_mb"] for values in row["contenders"].values())
