@@ -44,6 +44,18 @@ class _Trainer(Trainer):
             },
         )
 
+
+class BareTrainer(_Trainer):
+    """Neither scores nor a loss to speak of: what is left of a step when the part of every method is taken away."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        hidden = model.get_base_model().model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
+        return hidden.float().square().mean()
+
+
+class NaiveTrainer(_Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
