@@ -1,8 +1,18 @@
 """Log-probabilities that are kept for later, known by the content of the document they belong to."""
 
-from .codec import MISSING, decode, encode, resolution
+from .codec import MISSING, decode, encode, resolution, stored_bytes
 from .disk import DiskStore, StoreError
 from .lookup import BatchIndex
 from .memory import MemoryStore
 
-__all__ = ["MISSING", "BatchIndex", "DiskStore", "MemoryStore", "StoreError", "decode", "encode", "resolution"]
+__all__ = [
+    "MISSING",
+    "BatchIndex",
+    "DiskStore",
+    "MemoryStore",
+    "StoreError",
+    "decode",
+    "encode",
+    "resolution",
+    "stored_bytes",
+]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -93,6 +93,7 @@ def on_disk(tmp_path, rows) -> DiskStore:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.floats(-80, 0, width=32), min_size=1, max_size=9), min_size=1, max_size=8))
+@example([[-49.922664642333984]])
 def test_values_come_back_to_the_resolution(values):
     lengths = torch.tensor([len(document) for document in values])
     log_probs = torch.tensor([value for document in values for value in document])
