@@ -9,6 +9,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins.refusal import refuse
 
 from .checkpoints import sound_checkpoint
 from .loader import CollatorWithLookup
@@ -16,7 +17,7 @@ from .outputs import SelectingModel
 from .recording import is_recording, record
 from .state import load_state, save_state
 from .tokenizer import fingerprint
-from .unsupported import refuse_unsupported
+from .unsupported import refuse_unsupported, unsupported_by_fsdp
 
 
 class SSTokenTrainerMixin:
@@ -41,11 +42,8 @@ class SSTokenTrainerMixin:
             ValueError: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args, self.compute_loss_func)
-        if self.is_fsdp_enabled and selector.history is not None and not selector.history.follows_shards:
-            raise ValueError(
-                f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
-                "shards: set it to 'base', 'adapter', 'recorded' or 'last_visit', or train with DDP."
-            )
+        if self.is_fsdp_enabled:
+            refuse(unsupported_by_fsdp(selector))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),

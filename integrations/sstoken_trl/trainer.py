@@ -8,11 +8,12 @@ from typing import Any
 from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.histories.base import WITHOUT_ADAPTER
-from sstoken_transformers import SSTokenTrainerMixin, refuse_unsupported, require_prompts
+from sstoken_plugins.refusal import refuse
+from sstoken_transformers import SSTokenTrainerMixin, require_prompts
 
 from .config import SSTokenSFTConfig, own_names
-from .data import WAY_OUT, refuse_images, require_prompts_in_raw
+from .data import WAY_OUT
+from .unsupported import unsupported_arguments
 
 
 class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
@@ -29,7 +30,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
     Takes the arguments of `SFTTrainer`. What cannot be combined with selection is refused before the model is loaded.
 
     Raises:
-        ValueError: naming the option, its value and the way out.
+        Refused: a ValueError that names every such option, its value and the way out.
     """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
@@ -40,7 +41,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             return
         with own_names():
             selector = TokenSelector(args.token_selection())
-            _refuse_before_loading(args, arguments, selector)
+            refuse(unsupported_arguments(arguments, selector))
         super().__init__(*positional, **named)
         if "attention" in selector.needs:
             require_prompts(self.train_dataset, WAY_OUT)
@@ -51,35 +52,3 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
     def train(self, *args: Any, **kwargs: Any) -> Any:
         with own_names():
             return super().train(*args, **kwargs)
-
-
-def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], selector: TokenSelector) -> None:
-    refuse_unsupported(args, arguments.get("compute_loss_func"))
-    if args.packing and args.packing_strategy == "wrapped":
-        raise ValueError(
-            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
-            "selection needs whole documents. Set it to 'bfd'."
-        )
-    if args.loss_type not in ("nll", "chunked_nll"):
-        raise ValueError(
-            f"`loss_type` is {args.loss_type!r}, but token selection trains on the plain loss of the kept tokens: set "
-            "it to 'nll'."
-        )
-    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
-        raise ValueError(
-            "`use_liger_kernel` is True, and this version of TRL takes its metrics from Liger's fused loss, which "
-            "gives no per-token losses: set it to False, or use TRL 1.16 or newer."
-        )
-    model, peft_config = arguments.get("model"), arguments.get("peft_config")
-    without_adapter = peft_config is None and not hasattr(model, "peft_config")
-    if without_adapter and selector.history is not None and selector.history.requires_adapter:
-        raise ValueError(
-            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
-            f"the command line): {WITHOUT_ADAPTER}"
-        )
-    dataset = arguments.get("train_dataset")
-    sample = next(iter(dataset), None) if dataset is not None else None
-    if sample is not None:
-        refuse_images(sample)
-        if "attention" in selector.needs and arguments.get("formatting_func") is None:
-            require_prompts_in_raw(sample, args)
