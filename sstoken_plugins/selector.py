@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from .health import Health
 from .histories import Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
 from .loading import BatchLookup
+from .refusal import refuse
 from .selection import Selection, TokenScores
 from .store import BatchIndex
 from .telemetry import Metrics
@@ -122,23 +123,27 @@ class TokenSelector:
         Raises:
             ValueError: if the options or the strategy exclude it.
         """
-        if self.config.loss == "own":
-            raise ValueError(
-                f"`loss` is 'own', but it has to be the framework's, because {reason}. Set `loss` to 'auto', or "
-                "remove the cause."
-            )
-        if not self.strategy.selects:
-            raise ValueError(
-                f"`strategy` is {self.config.strategy!r}, which weighs tokens, but the loss has to be the framework's "
-                f"own, which can only leave tokens out, because {reason}. Remove the cause, or choose a strategy that "
-                "selects, such as 'sstoken'."
-            )
+        refuse(self.problems_of_framework_loss(reason))
         if not self._framework_loss:
             logger.warning(
                 "The loss is the framework's own, over the kept tokens, because %s. That costs one more forward pass.",
                 reason,
             )
         self._framework_loss = True
+
+    def problems_of_framework_loss(self, reason: str) -> Iterator[str]:
+        """What excludes a loss of the framework's own."""
+        if self.config.loss == "own":
+            yield (
+                f"`loss` is 'own', but it has to be the framework's, because {reason}. Set `loss` to 'auto', or "
+                "remove the cause."
+            )
+        if not self.strategy.selects:
+            yield (
+                f"`strategy` is {self.config.strategy!r}, which weighs tokens, but the loss has to be the framework's "
+                f"own, which can only leave tokens out, because {reason}. Remove the cause, or choose a strategy that "
+                "selects, such as 'sstoken'."
+            )
 
     def uses_framework_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> bool:
         """Whether the loss has to be the framework's own: then train on `filtered_labels`, and else on `forward`.

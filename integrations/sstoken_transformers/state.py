@@ -36,7 +36,9 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
     path = folder / STATE_FILE
     if not path.is_file():
         logger.warning(
-            "Checkpoint %s was saved without token selection; from here on this run selects tokens.", folder
+            "Checkpoint %s was saved without token selection, or with `save_only_model`: from here on this run "
+            "selects tokens, and its history begins anew.",
+            folder,
         )
         return
     try:

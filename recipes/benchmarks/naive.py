@@ -32,9 +32,6 @@ class _Trainer(Trainer):
         for parameter in peft_model.parameters():
             if parameter.requires_grad and args.model_init_kwargs["dtype"] == "bfloat16":
                 parameter.data = parameter.data.to(torch.bfloat16)  # as TRL does
-        self._weights: list[Tensor] = []
-        last = [module for name, module in loaded.named_modules() if name.endswith("self_attn")][-1]
-        last.register_forward_hook(lambda _module, _inputs, outputs: self._weights.append(outputs[1].detach()))
         super().__init__(
             model=peft_model,
             args=args,
@@ -56,6 +53,12 @@ class BareTrainer(_Trainer):
 
 
 class NaiveTrainer(_Trainer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._weights: list[Tensor] = []
+        last = [module for name, module in self.model.named_modules() if name.endswith("self_attn")][-1]
+        last.register_forward_hook(lambda _module, _inputs, outputs: self._weights.append(outputs[1].detach()))
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:

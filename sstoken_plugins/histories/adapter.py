@@ -71,6 +71,7 @@ class AdapterHistory(LiveHistory):
         self._match_dtype(model, trained)
         self._drop_nothing(model)
         self._switch = AdapterSwitch(model)
+        self._bytes = sum(p.nbytes for name, p in model.named_parameters() if self.name in name.split("."))
         del model.peft_config[self.name]
         # PEFT saves all adapter weights in the state dict except those of other adapters that it knows of.
         model.register_state_dict_post_hook(functools.partial(_leave_out, self.name))
@@ -84,6 +85,9 @@ class AdapterHistory(LiveHistory):
 
     def describe(self) -> Mapping[str, Any]:
         return {"adapter_sha256": self.fingerprint}
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        return {"device": self._bytes}
 
     def _check_base(self, model: Any) -> None:
         theirs = self._peft_config.get("base_model_name_or_path")

@@ -81,5 +81,5 @@ def adapter_has_learned(model: Any) -> bool:
     return any(
         bool(parameter.detach().count_nonzero())
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and ("lora_B" in name or "lora_embedding_B" in name)
+        if parameter.requires_grad and not parameter.is_meta and ("lora_B" in name or "lora_embedding_B" in name)
     )

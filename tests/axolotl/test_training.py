@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from peft import PeftModel, prepare_model_for_kbit_training
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from .. import processes
 from ..trl import oracle
 from . import spy
 from .conftest import ONE_KERNEL, SPY, SSTOKEN, data, evaluation, losses, run, train, write
@@ -133,17 +132,23 @@ def test_batch_and_accumulation_do_not_matter(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(settings, adapters, tmp_path):
+@pytest.mark.parametrize("kind", ["base", "snapshot", "recorded", "last_visit"])
+def test_two_processes_are_one(settings, adapters, tmp_path, kind):
     """Every kept token of a step weighs the same, on whichever process it was."""
     settings |= {"lora_model_dir": str(adapters[0]), "optimizer": "sgd", "learning_rate": 0.1, "micro_batch_size": 2}
     settings |= {"plugins": ["tests.axolotl.spy.OnCpuPlugin", SSTOKEN], "curriculum_sampling": True}
+    own = {
+        "snapshot": {"refresh_steps": 2},
+        "recorded": {"history_store": str(tmp_path / "store"), "history_record": True},
+    }
+    settings |= {"sstoken": {"history": kind, **own.get(kind, {})}, "max_steps": 9}  # six steps are an epoch
     run("train", {**settings, "gradient_accumulation_steps": 2, "output_dir": str(tmp_path / "one")})
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "two")}))
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "axolotl.cli.train", str(path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run([sys.executable, *launch], check=True, cwd=Path(__file__).parents[2], env=env, timeout=300)
-    assert difference(saved(tmp_path / "one"), saved(tmp_path / "two")) < 1e-5
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "axolotl.cli.train", path]
+    status, printed = processes.run(sys.executable, *launch, ACCELERATE_USE_CPU="true")
+    assert status == 0, printed
+    assert difference(saved(tmp_path / "one"), saved(tmp_path / "two")) < 1e-6
 
 
 def test_full_strategy_is_plain_axolotl(settings, tmp_path):

@@ -8,7 +8,8 @@ import re
 import pytest
 import yaml
 
-from .conftest import TOP, log_of, run
+from ..processes import TOP
+from .conftest import log_of, run
 
 RECIPES = TOP / "recipes"
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import tempfile
 
-import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
 
 from sstoken_plugins.store import DiskStore
 from sstoken_trl.sft import make_parser, run
+
+from .. import processes
 
 
 def log_of(folder):
@@ -60,19 +59,7 @@ def test_misspelt_flag_is_named(settings, capsys):
 def in_own_processes(launcher, settings, **changes):
     flags = [f"--{key}={value}" for key, value in {**settings, **changes}.items() if not isinstance(value, list)]
     flags += ["--lora_target_modules", "q_proj", "v_proj", "--sstoken"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *launcher, *flags]
-    with tempfile.TemporaryFile("w+") as output:
-        process = psutil.Popen(command, env=env, stdout=output, text=True)
-        try:
-            status = process.wait(timeout=120)
-        except psutil.TimeoutExpired:
-            status = None
-            # Their launcher puts them into sessions of their own.
-            for each in [process, *process.children(recursive=True)]:
-                each.kill()
-        output.seek(0)
-        printed = output.read()
+    status, printed = processes.run(sys.executable, "-m", *launcher, *flags, timeout=120)
     # Two processes on a CPU sometimes wait for each other when all is done, under TRL's own script too.
     assert status == 0 or (status is None and "Model saved" in printed), printed
 
