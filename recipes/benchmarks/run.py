@@ -175,18 +175,19 @@ def _table(row: dict[str, Any]) -> Table:
     table = Table(
         title=f"{row['tokens']} tokens x {row['batch']}, vocabulary {row['vocabulary']}, {row['precision']}, "
         f"{checkpointing} gradient checkpointing",
+        caption="time and memory: ratios to plain; in brackets the middle half of the rounds",
         title_justify="left",
+        caption_justify="left",
     )
     table.add_column("")
-    for column in ("step", "tokens/s", "time / plain", "middle half", "peak MB", "memory / plain"):
+    for column in ("step", "tokens/s", "time", "peak MB", "memory"):
         table.add_column(column, justify="right")
     for name, values in row["contenders"].items():
         table.add_row(
             name,
             f"{values['seconds']:.2f} s",
             f"{values['tokens_per_second']:.0f}",
-            f"{values['time_ratio']:.3f}",
-            f"{values['time_ratio_low']:.3f} to {values['time_ratio_high']:.3f}",
+            f"{values['time_ratio']:.3f} ({values['time_ratio_low']:.2f}-{values['time_ratio_high']:.2f})",
             f"{values['peak_mb']:.0f}",
             f"{values['memory_ratio']:.3f}",
         )
