@@ -30,7 +30,7 @@ class _Trainer(Trainer):
         loaded.enable_input_require_grads()
         peft_model = get_peft_model(loaded, peft_config)
         for parameter in peft_model.parameters():
-            if parameter.requires_grad and args.model_init_kwargs["dtype"] == "bfloat16":
+            if parameter.requires_grad and quantization_config is not None:
                 parameter.data = parameter.data.to(torch.bfloat16)  # as TRL does
         super().__init__(
             model=peft_model,
