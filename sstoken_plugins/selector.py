@@ -19,6 +19,7 @@ from .forward import TokenForward, check_against_logits, token_forward, unwrappe
 from .head import output_head
 from .histories import Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
+from .reports import require_packages
 from .selection import Selection, TokenScores
 from .telemetry import Metrics
 
@@ -44,6 +45,7 @@ class TokenSelector:
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
+        require_packages(config)
         self.metrics = Metrics()
         self.strategy = plugins.lookup("strategy", config.strategy, plugins.strategies())(config)
         known = plugins.signals()
@@ -165,6 +167,37 @@ class TokenSelector:
         signals = {name: self._signals[name](scores) for name in self.strategy.signals(scores.step)}
         weights = self.strategy.weights(signals, scores.documents, scores.step)
         return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
+
+    @torch.no_grad()
+    def inspect(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> Selection:
+        """What `forward` would select, without learning from it: no gradient, no metric, no random number drawn, no
+        observer told, and no history remembers it.
+
+        The arguments are those of `forward`. The scores hold whatever the strategy may read at any step.
+        """
+        self._check(model, inputs)
+        documents = Documents.from_batch(inputs)
+        history_log_probs = None
+        with torch.random.fork_rng(), self.metrics.paused():
+            current = self._score(model, inputs, documents, self._probe)
+            if self.history is not None:
+                history_log_probs = self.history.compare(
+                    self.history.log_probs(
+                        unwrapped(model), inputs, documents, lambda: self._score(model, inputs, documents).log_probs
+                    ),
+                    current.log_probs,
+                )
+        scores = TokenScores(
+            documents=documents,
+            input_ids=inputs["input_ids"],
+            log_probs=current.log_probs,
+            entropy=current.entropy,
+            history_log_probs=history_log_probs,
+            attention=current.attention,
+            step=step,
+        )
+        _require_finite("current", current.log_probs, scores)
+        return self.select(scores)
 
     def record(self, model: nn.Module, inputs: Mapping[str, Any]) -> int:
         """Adds what the store of history 'recorded' lacks of a batch, before training.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins import TokenSelector, TrainingRun, plugins
 
 from .checkpoints import sound_checkpoint
 from .loader import CollatorWithLookup
@@ -56,6 +56,7 @@ class SSTokenTrainerMixin:
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_StepEnd(selector))
+        plugins.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:
