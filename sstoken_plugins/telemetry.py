@@ -26,7 +26,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What is recorded while open does not count."""
+        """Nothing that is recorded while this is open counts."""
         sums = dict(self._sums)
         try:
             yield

@@ -95,7 +95,10 @@ def _curve(rows: Sequence[dict[str, Any]], title: str, names: Sequence[str]) -> 
         if points:
             axes.plot(*zip(*points, strict=True), line, marker="o", markersize=3.5, color=colour, label=label)
     axes.set_title(title, fontsize=10, color=INK, loc="left")
+    axes.set_xlim(rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    if names[0] in PERCENT:
+        axes.set_ylim(0, 1.02)
     axes.tick_params(colors=INK, labelsize=8)
     for spine in axes.spines.values():
         spine.set_edgecolor(INK)

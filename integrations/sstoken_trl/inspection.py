@@ -77,6 +77,8 @@ def inspect(argv: Sequence[str]) -> None:
     script_args, training_args, model_args, dataset_args, own = _parse(argv)
     out = Path(own.out)
     out.mkdir(parents=True, exist_ok=True)
+    training_args.output_dir = own.out  # the training's own is left alone
+    asked_for = training_args.token_selection()
     trainer = _trainer(script_args, training_args, model_args, dataset_args, own)
     selector = trainer.token_selector
     assert selector is not None
@@ -85,11 +87,14 @@ def inspect(argv: Sequence[str]) -> None:
     if not len(samples):
         raise ValueError("None of the samples has a response token: nothing would be learned from them.")
     report = score(trainer, selector, samples, step)
+    report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
     report.about["model"] = own.adapter or report.about["model"]
     console = Console(highlight=False)
     terminal.show(console, report, own.show)
     for note in report.about["notes"]:
-        console.print(f"\n[bold]Note[/bold] {note} To look at a trained model: --adapter FOLDER_OF_A_CHECKPOINT.")
+        console.print(f"\n[bold]Note[/bold]  {note}")
+    if own.adapter is None:
+        console.print("\nTo look at a trained model, add --adapter and the folder of a checkpoint.")
     page = out / "sstoken-inspect.html"
     write_text(page, render(report))
     write(page.with_suffix(".parquet"), report.write_parquet)
@@ -111,10 +116,10 @@ def _parse(argv: Sequence[str]) -> tuple[Any, ...]:
     folders.add_argument("--model_name_or_path")
     known = folders.parse_known_args(arguments)[0]
     folder = known.adapter or known.model_name_or_path
-    if folder and (state := Path(folder, STATE_FILE)).is_file():  # a checkpoint knows how its tokens are chosen
-        config = json.loads(state.read_text(encoding="utf-8"))["config"]
+    if folder:  # a checkpoint knows how its tokens are chosen
         fields = {option.name for option in dataclasses.fields(SSTokenSFTConfig)}
-        parser.set_defaults(**{PREFIX + name: config[name] for name in config if PREFIX + name in fields})
+        saved = {PREFIX + name: value for name, value in _saved_config(Path(folder)).items()}
+        parser.set_defaults(**{name: value for name, value in saved.items() if name in fields})
     if not torch.accelerator.is_available():
         # A configuration for a GPU can be looked at without one.
         parser.set_defaults(use_cpu=True, bf16=False)
@@ -155,10 +160,11 @@ def _trainer(script_args: Any, training_args: Any, model_args: Any, dataset_args
     if own.adapter is not None:
         replaced |= {"model": _adapted(model_args, own.adapter), "peft_config": None, "quantization_config": None}
     elif training_args.sstoken_history in unchanged.REPLACES:
-        # A fresh adapter would not change the model either, at the price of a second pass.
+        # A fresh adapter would not change the model either, at the price of a second pass; on 4 bits, Trainer wants one.
         unchanged.register()
         training_args.sstoken_history = unchanged.NAME
-        replaced["peft_config"] = None
+        if not (model_args.load_in_4bit or model_args.load_in_8bit):
+            replaced["peft_config"] = None
     return make_trainer(script_args, training_args, model_args, dataset_args, **replaced)
 
 
@@ -209,12 +215,18 @@ def _adapted(model_args: Any, adapter: str) -> Any:
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
 
+def _saved_config(folder: Path) -> dict[str, Any]:
+    state = folder / STATE_FILE
+    config: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["config"] if state.is_file() else {}
+    return config
+
+
 def _resume(selector: Any, folder: str) -> int:
     """Gives the history what the checkpoint knows of it; returns the checkpoint's step."""
     from sstoken_transformers.state import TENSORS_FILE, load_state
 
     path = Path(folder)
-    if (path / TENSORS_FILE).is_file():
+    if (path / TENSORS_FILE).is_file() and _saved_config(path)["history"] == selector.config.history:
         load_state(selector, path)
     if (path / TRAINER_FILE).is_file():
         return int(json.loads((path / TRAINER_FILE).read_text(encoding="utf-8"))["global_step"])

@@ -58,14 +58,15 @@ def make_trainer(
     **replaced: Any,
 ) -> SSTokenSFTTrainer:
     """Loads data and model as the arguments say; `replaced` are arguments of the trainer that are known already."""
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "trust_remote_code": getattr(training_args, "trust_remote_code", None)
-        or getattr(model_args, "trust_remote_code", False),
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
-    }
+    if "model" not in replaced:
+        training_args.model_init_kwargs = {
+            "revision": model_args.model_revision,
+            "trust_remote_code": getattr(training_args, "trust_remote_code", None)
+            or getattr(model_args, "trust_remote_code", False),
+            "attn_implementation": model_args.attn_implementation,
+            "dtype": model_args.dtype,
+            **(training_args.model_init_kwargs or {}),
+        }
     if "train_dataset" not in replaced:
         dataset = load_data(script_args, dataset_args)
         replaced["train_dataset"] = dataset[script_args.dataset_train_split]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,18 +65,12 @@ def trained(selection) -> dict[tuple[int, ...], tuple[bool, ...]]:
     return found
 
 
+def folder_of(trainer) -> Path:
+    return Path(trainer.args.output_dir) / "sstoken-report"
+
+
 def read(trainer, step: int) -> Report:
-    return Report.read_parquet(trainer_folder(trainer) / f"step-{step:06d}.parquet")
-
-
-def trainer_folder(trainer):
-    return trainer_path(trainer.args.output_dir)
-
-
-def trainer_path(output_dir):
-    from pathlib import Path
-
-    return Path(output_dir) / "sstoken-report"
+    return Report.read_parquet(folder_of(trainer) / f"step-{step:06d}.parquet")
 
 
 def weights(trainer) -> dict[str, torch.Tensor]:
@@ -100,14 +94,15 @@ def test_training_is_the_same_bit_for_bit(history, lora, make_trainer, tmp_path)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     for before, now in zip(without.state.log_history[:-1], reporting.state.log_history[:-1], strict=True):
         assert before == {name: value for name, value in now.items() if not name.startswith("sstoken/report_")}
-    names = sorted(path.name for path in trainer_folder(reporting).iterdir())
+    names = sorted(path.name for path in folder_of(reporting).iterdir())
     steps = [f"step-{step:06d}.{kind}" for step in (0, 3, 6, 8) for kind in ("html", "parquet")]
     assert names == ["index.html", *steps]
 
 
-@pytest.mark.parametrize(
-    "layout", [{}, {"packing": True, "max_length": 64}, {"padding_free": True, "max_length": None}], ids=str
-)
+LAYOUTS = [{}, {"packing": True, "max_length": 64}, {"padding_free": True, "max_length": None}]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["padded", "packed", "padding-free"])
 def test_shown_as_kept_is_what_trains(layout, spy, make_trainer, dataset):
     """Every sample of the data set is reported before each step, and some are in the step's batch."""
     trainer = make_trainer(**layout, max_steps=4, sstoken_report_steps=1, sstoken_report_samples=len(dataset))
@@ -125,9 +120,8 @@ def test_trackers_get_the_means(make_trainer):
     trainer.train()
     first, second = (entry for entry in trainer.state.log_history if "loss" in entry)
     assert "sstoken/report_agreement" in second
-    assert second["sstoken/report_keep_rate"] == pytest.approx(
-        read(trainer, 2).kept.sum() / read(trainer, 2).response.sum()
-    )
+    report = read(trainer, 2)
+    assert second["sstoken/report_keep_rate"] == pytest.approx(report.kept.sum() / report.response.sum())
     assert first["sstoken/keep_rate"] > 0
 
 
@@ -135,7 +129,7 @@ def test_an_earlier_run_is_kept(make_trainer, caplog):
     for _ in range(2):
         trainer = make_trainer(max_steps=1, sstoken_report_steps=1, sstoken_report_samples=3)
         trainer.train()
-    folder = trainer_folder(trainer)
+    folder = folder_of(trainer)
     assert (folder.with_name("sstoken-report-1") / "step-000001.parquet").is_file()
     assert (folder / "step-000001.parquet").is_file()
 
@@ -143,11 +137,11 @@ def test_an_earlier_run_is_kept(make_trainer, caplog):
 def test_a_resumed_run_goes_on_with_the_same_samples(make_trainer, tmp_path):
     options = {"sstoken_report_steps": 2, "sstoken_report_samples": 7, "save_strategy": "steps", "save_steps": 2}
     make_trainer(**options, max_steps=4, lr_scheduler_type="constant").train()
-    whole = {path.name: Report.read_parquet(path) for path in trainer_path(tmp_path / "out").glob("*.parquet")}
+    whole = {path.name: Report.read_parquet(path) for path in (tmp_path / "out" / "sstoken-report").glob("*.parquet")}
     trainer = make_trainer(**options, max_steps=4, lr_scheduler_type="constant")
     trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
     for name, report in whole.items():
-        again = Report.read_parquet(trainer_folder(trainer) / name)
+        again = Report.read_parquet(folder_of(trainer) / name)
         assert all(
             np.array_equal(again.columns[column], values, equal_nan=values.dtype == np.float32)
             for column, values in report.columns.items()
@@ -158,7 +152,7 @@ def test_index_after_a_kill(make_trainer, capsys):
     """A run that died in the middle of a file, and before its index."""
     trainer = make_trainer(max_steps=3, sstoken_report_steps=1, sstoken_report_samples=4)
     trainer.train()
-    folder = trainer_folder(trainer)
+    folder = folder_of(trainer)
     (folder / "index.html").unlink()
     (folder / "step-000001.html").unlink()
     (folder / "step-000002.parquet").write_bytes((folder / "step-000002.parquet").read_bytes()[:500])
@@ -197,9 +191,7 @@ def test_off_imports_nothing(model_dir, tmp_path):
         f"SSTokenSFTTrainer(model={str(model_dir)!r}, args=args, train_dataset=data).train()\n"
         "assert not {'sstoken_report', 'matplotlib'} & set(sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
