@@ -160,7 +160,7 @@ def _trainer(script_args: Any, training_args: Any, model_args: Any, dataset_args
     if own.adapter is not None:
         replaced |= {"model": _adapted(model_args, own.adapter), "peft_config": None, "quantization_config": None}
     elif training_args.sstoken_history in unchanged.REPLACES:
-        # A fresh adapter would not change the model either, at the price of a second pass; on 4 bits, Trainer wants one.
+        # A fresh adapter would not change the model, and cost a second pass; only on 4 bits, Trainer wants one.
         unchanged.register()
         training_args.sstoken_history = unchanged.NAME
         if not (model_args.load_in_4bit or model_args.load_in_8bit):
