@@ -79,6 +79,12 @@ class SSTokenConfig:
     )
     signal: str | None = _option(None, "Name of the signal that strategy 'signal' ranks by.")
     seed: int = _option(0, "Seed of strategy 'random'.")
+    report_steps: int = _option(
+        0,
+        "Every so many optimizer steps, write a page that shows the tokens selected in a few training samples, into "
+        "`sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
+    )
+    report_samples: int = _option(50, "How many training samples `report_steps` shows.")
     options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options for strategies, signals and histories of plugins."}
     )
@@ -98,9 +104,14 @@ class SSTokenConfig:
                 "prompt: set it in [0, 1], for example 0.5 (1.0 is the excess loss alone, 0.0 the attention alone)."
             )
         if self.rel_warmup_steps < 0:
-            yield (f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more.")
+            yield f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
         if self.loss not in ("auto", "own", "framework"):
             yield f"`loss` is {self.loss!r}: set it to 'auto', 'own' or 'framework'."
+        if self.report_steps < 0 or self.report_samples < 1:
+            yield (
+                f"`report_steps` is {self.report_steps} and `report_samples` is {self.report_samples}: set the first "
+                "to a number of optimizer steps, or to 0 for no reports, and the second to 1 or more."
+            )
         yield from self._problems_of_history()
         if self.strategy == "signal" and not self.signal:
             yield "`strategy` is 'signal' but `signal` is not set: set it to the name of a signal."

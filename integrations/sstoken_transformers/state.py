@@ -55,7 +55,7 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
     changed = {
         name: (before.get(name), value)
         for name, value in now["config"].items()
-        if before.get(name) != value and name != "history_adapter"
+        if before.get(name) != value and name not in ("history_adapter", "report_steps", "report_samples")
     }
     for name, (old, new) in changed.items():
         logger.warning("This run goes on with `%s` %r, where checkpoint %s was saved with %r.", name, new, folder, old)

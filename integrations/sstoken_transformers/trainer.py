@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins import TokenSelector, TrainingRun, plugins
 from sstoken_plugins.forward import OWN_ENTRIES
 from sstoken_plugins.refusal import refuse
 
@@ -58,6 +58,7 @@ class SSTokenTrainerMixin:
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_StepEnd(selector))
+        plugins.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""

@@ -55,26 +55,30 @@ def make_trainer(
     training_args: SSTokenSFTConfig,
     model_args: ModelConfig,
     dataset_args: DatasetMixtureConfig,
+    **replaced: Any,
 ) -> SSTokenSFTTrainer:
-    """Loads data and model as the arguments say."""
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "trust_remote_code": getattr(training_args, "trust_remote_code", None)
-        or getattr(model_args, "trust_remote_code", False),
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
+    """Loads data and model as the arguments say; `replaced` are arguments of the trainer that are known already."""
+    if "model" not in replaced:
+        training_args.model_init_kwargs = {
+            "revision": model_args.model_revision,
+            "trust_remote_code": getattr(training_args, "trust_remote_code", None)
+            or getattr(model_args, "trust_remote_code", False),
+            "attn_implementation": model_args.attn_implementation,
+            "dtype": model_args.dtype,
+            **(training_args.model_init_kwargs or {}),
+        }
+    if "train_dataset" not in replaced:
+        dataset = load_data(script_args, dataset_args)
+        replaced["train_dataset"] = dataset[script_args.dataset_train_split]
+        if training_args.eval_strategy != "no":
+            replaced["eval_dataset"] = dataset[script_args.dataset_test_split]
+    arguments = {
+        "model": model_args.model_name_or_path,
+        "args": training_args,
+        "quantization_config": get_quantization_config(model_args),
+        "peft_config": get_peft_config(model_args),
     }
-    dataset = _load_dataset(script_args, dataset_args)
-    evaluates = training_args.eval_strategy != "no"
-    return SSTokenSFTTrainer(
-        model=model_args.model_name_or_path,
-        args=training_args,
-        train_dataset=dataset[script_args.dataset_train_split],
-        eval_dataset=dataset[script_args.dataset_test_split] if evaluates else None,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    return SSTokenSFTTrainer(**{**arguments, **replaced})
 
 
 def end(trainer: SSTokenSFTTrainer) -> None:
@@ -83,7 +87,8 @@ def end(trainer: SSTokenSFTTrainer) -> None:
         trainer.end()
 
 
-def _load_dataset(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
+def load_data(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
+    """The splits of the data that the arguments name."""
     if dataset_args.datasets:
         return get_dataset(dataset_args)
     if not script_args.dataset_name:

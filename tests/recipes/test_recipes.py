@@ -37,6 +37,17 @@ def test_trl(model_dir, tmp_path):
     assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
 
 
+def test_a_recipe_can_be_inspected(model_dir, tmp_path):
+    pytest.importorskip("trl")
+    pytest.importorskip("pyarrow")
+    output = run(
+        "-m", "sstoken_plugins", "inspect", "--config", "recipes/trl/qlora-cpu.yaml", "--model", str(model_dir),
+        "--out", str(tmp_path), "-n", "5",
+    )  # fmt: skip
+    assert "5 samples, step 0" in output
+    assert (tmp_path / "sstoken-inspect.html").is_file()
+
+
 def test_full_fine_tuning_with_a_recorded_history(model_dir, tmp_path):
     pytest.importorskip("trl")
     output = run(

@@ -102,3 +102,29 @@ def test_two_processes_end_where_one_does(settings, adapters, tmp_path, history)
         ):
             if name in x:
                 assert x[name] == pytest.approx(y[name], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_report(settings, tmp_path):
+    """Of the same samples as one process, and without a trace in the training of either."""
+    pytest.importorskip("matplotlib")
+    from sstoken_report.table import Report
+
+    launch, script = ["torch.distributed.run", "--nproc_per_node"], ["-m", "sstoken_trl.sft"]
+    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 4, "lora_dropout": 0}
+    reports = {"sstoken_report_steps": 2, "sstoken_report_samples": 9}
+    for name, number, options in (("one", 1, reports), ("two", 2, reports), ("without", 2, {})):
+        options = {**common, **options, "output_dir": tmp_path / name, "per_device_train_batch_size": 4 // number}
+        in_own_processes([*launch, str(number), *script], settings, **options)
+    two, without = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("two", "without"))
+    assert all(two[name].equal(without[name]) for name in two)
+    for step in (0, 2, 4):
+        a, b = (
+            Report.read_parquet(tmp_path / name / "sstoken-report" / f"step-{step:06d}.parquet")
+            for name in ("one", "two")
+        )
+        assert a.n_samples == b.n_samples == 9
+        assert a.columns["token_id"].tolist() == b.columns["token_id"].tolist()
+        assert a.kept.tolist() == b.kept.tolist()
+    last = [log_of(tmp_path / name)[-1]["sstoken/report_keep_rate"] for name in ("one", "two")]
+    assert last[0] == pytest.approx(last[1])
