@@ -57,6 +57,12 @@ def make_trainer(
     dataset_args: DatasetMixtureConfig,
 ) -> SSTokenSFTTrainer:
     """Loads data and model as the arguments say."""
+    data = load_data(script_args, training_args, dataset_args)
+    return SSTokenSFTTrainer(**trainer_arguments(training_args, model_args), **data)
+
+
+def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> dict[str, Any]:
+    """Of an `SSTokenSFTTrainer`, less the data. Loads nothing."""
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": getattr(training_args, "trust_remote_code", None)
@@ -65,16 +71,24 @@ def make_trainer(
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
     }
+    return {
+        "model": model_args.model_name_or_path,
+        "args": training_args,
+        "quantization_config": get_quantization_config(model_args),
+        "peft_config": get_peft_config(model_args),
+    }
+
+
+def load_data(
+    script_args: ScriptArguments, training_args: SSTokenSFTConfig, dataset_args: DatasetMixtureConfig
+) -> dict[str, Any]:
+    """The data sets of an `SSTokenSFTTrainer`."""
     dataset = _load_dataset(script_args, dataset_args)
     evaluates = training_args.eval_strategy != "no"
-    return SSTokenSFTTrainer(
-        model=model_args.model_name_or_path,
-        args=training_args,
-        train_dataset=dataset[script_args.dataset_train_split],
-        eval_dataset=dataset[script_args.dataset_test_split] if evaluates else None,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    return {
+        "train_dataset": dataset[script_args.dataset_train_split],
+        "eval_dataset": dataset[script_args.dataset_test_split] if evaluates else None,
+    }
 
 
 def end(trainer: SSTokenSFTTrainer) -> None:
