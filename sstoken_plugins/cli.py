@@ -44,6 +44,12 @@ _COMMANDS = {
         "report",
         ("jinja2", "matplotlib", "pyarrow", "tqdm"),
     ),
+    "doctor": _Command(
+        "sstoken_transformers.doctor:main",
+        "say whether a run will work with token selection, before it loads the model",
+        "trl,qlora",
+        ("transformers", "rich"),
+    ),
     "demo": _Command(
         "sstoken_trl.demo:main",
         "fine-tune a small real model in 4-bit and show which tokens trained",

@@ -35,8 +35,12 @@ _PLUGINS = {
 _PARALLEL = ("context_parallel_size", "sequence_parallel_degree", "tensor_parallel_size")
 
 
-def unsupported_settings(cfg: Any, selector: TokenSelector) -> Iterator[str]:
-    """What of a configuration can't be combined with token selection, and why."""
+def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[str]:
+    """What of a configuration can't be combined with token selection, and why.
+
+    Args:
+        selector: None if it is not known what is selected by: then only what never works is found.
+    """
     for name, reason in _SWITCHES.items():
         if cfg.get(name):
             value = getattr(cfg[name], "value", cfg[name])
@@ -57,6 +61,8 @@ def unsupported_settings(cfg: Any, selector: TokenSelector) -> Iterator[str]:
         yield (
             f"`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {OFF}"
         )
+    if selector is None:
+        return
     if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
         yield (
             f"`history` is {selector.config.history!r} but `adapter` is not set: {WITHOUT_ADAPTER} (`adapter: "

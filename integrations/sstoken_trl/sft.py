@@ -58,27 +58,43 @@ def make_trainer(
     **replaced: Any,
 ) -> SSTokenSFTTrainer:
     """Loads data and model as the arguments say; `replaced` are arguments of the trainer that are known already."""
-    if "model" not in replaced:
-        training_args.model_init_kwargs = {
-            "revision": model_args.model_revision,
-            "trust_remote_code": getattr(training_args, "trust_remote_code", None)
-            or getattr(model_args, "trust_remote_code", False),
-            "attn_implementation": model_args.attn_implementation,
-            "dtype": model_args.dtype,
-            **(training_args.model_init_kwargs or {}),
-        }
     if "train_dataset" not in replaced:
-        dataset = load_data(script_args, dataset_args)
-        replaced["train_dataset"] = dataset[script_args.dataset_train_split]
-        if training_args.eval_strategy != "no":
-            replaced["eval_dataset"] = dataset[script_args.dataset_test_split]
-    arguments = {
+        replaced |= trainer_data(script_args, training_args, dataset_args)
+    options = training_args.model_init_kwargs
+    arguments = trainer_arguments(training_args, model_args)
+    if "model" in replaced:  # a model that is loaded already takes none
+        training_args.model_init_kwargs = options
+    return SSTokenSFTTrainer(**{**arguments, **replaced})
+
+
+def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> dict[str, Any]:
+    """Of an `SSTokenSFTTrainer`, less the data. Loads nothing."""
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": getattr(training_args, "trust_remote_code", None)
+        or getattr(model_args, "trust_remote_code", False),
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    return {
         "model": model_args.model_name_or_path,
         "args": training_args,
         "quantization_config": get_quantization_config(model_args),
         "peft_config": get_peft_config(model_args),
     }
-    return SSTokenSFTTrainer(**{**arguments, **replaced})
+
+
+def trainer_data(
+    script_args: ScriptArguments, training_args: SSTokenSFTConfig, dataset_args: DatasetMixtureConfig
+) -> dict[str, Any]:
+    """The data sets of an `SSTokenSFTTrainer`."""
+    dataset = load_data(script_args, dataset_args)
+    evaluates = training_args.eval_strategy != "no"
+    return {
+        "train_dataset": dataset[script_args.dataset_train_split],
+        "eval_dataset": dataset[script_args.dataset_test_split] if evaluates else None,
+    }
 
 
 def end(trainer: SSTokenSFTTrainer) -> None:

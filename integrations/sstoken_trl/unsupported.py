@@ -13,8 +13,12 @@ from .config import SSTokenSFTConfig
 from .data import images, without_prompt_in_raw
 
 
-def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector) -> Iterator[str]:
-    """What of the arguments of an `SSTokenSFTTrainer` can't be combined with token selection, and why."""
+def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[str]:
+    """What of the arguments of an `SSTokenSFTTrainer` can't be combined with token selection, and why.
+
+    Args:
+        selector: None if it is not known what is selected by: then only what never works is found.
+    """
     args: SSTokenSFTConfig = arguments["args"]
     yield from unsupported(args)
     if args.packing and args.packing_strategy == "wrapped":
@@ -27,7 +31,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector)
         yield from selector.problems_of_framework_loss(reason)
     model, peft_config = arguments.get("model"), arguments.get("peft_config")
     without_adapter = peft_config is None and not hasattr(model, "peft_config")
-    if without_adapter and selector.history is not None and selector.history.requires_adapter:
+    if without_adapter and selector is not None and selector.history is not None and selector.history.requires_adapter:
         yield (
             f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
             f"the command line): {WITHOUT_ADAPTER}"
@@ -36,7 +40,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector)
     sample = next(iter(dataset), None) if dataset is not None else None
     if sample is not None:
         yield from images(sample)
-        if "attention" in selector.needs and arguments.get("formatting_func") is None:
+        if selector is not None and "attention" in selector.needs and arguments.get("formatting_func") is None:
             yield from without_prompt_in_raw(sample, args)
 
 

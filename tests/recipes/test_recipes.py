@@ -8,6 +8,8 @@ import re
 import pytest
 import yaml
 
+from sstoken_plugins.cli import main
+
 from ..processes import TOP
 from .conftest import log_of, run
 
@@ -64,6 +66,22 @@ def test_trl_in_python(model_dir, tmp_path):
     pytest.importorskip("trl")
     run("recipes/trl/train.py", "--model", str(model_dir), "--output", str(tmp_path / "out"), "--steps", "2")
     assert 0.6 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.7
+
+
+@pytest.mark.parametrize("recipe", ["qlora-cpu", "full-recorded-cpu"])
+def test_the_doctor_finds_nothing_under_trl(recipe, model_dir, monkeypatch, capsys):
+    pytest.importorskip("trl")
+    monkeypatch.chdir(TOP)
+    assert main(["doctor", f"recipes/trl/{recipe}.yaml", "--model_name_or_path", str(model_dir)]) == 0
+    assert "Nothing stands in the way" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_nothing_under_axolotl(model_dir, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("axolotl")
+    monkeypatch.chdir(TOP)
+    overrides = [f"--base_model={model_dir}", f"--dataset_prepared_path={tmp_path}"]
+    assert main(["doctor", "recipes/axolotl/qlora-last-visit-cpu.yaml", *overrides]) == 0
+    assert "Nothing stands in the way" in capsys.readouterr().out
 
 
 def test_every_key_for_axolotl_is_known():
