@@ -1,9 +1,11 @@
-"""Runs the study: every strategy under every condition with every seed, through TRL.
+"""Runs the study: strategies under conditions with seeds, as grid.yaml says, through TRL.
 
-    python recipes/study/run.py                                            # what grid.yaml says; hours on a CPU
-    python recipes/study/run.py --conditions clean --strategies full sstoken --seeds 0 1 2
+    python recipes/study/run.py --workers 2                                     # all of it; hours on a CPU
+    python recipes/study/run.py --conditions clean --strategies full random sstoken
+    python recipes/study/run.py --check chats-bfloat16-1ep-random_tokens-rel-seed0
 
 Kill it and start it again: cells that are done are kept, one file each, and never run twice. Ends with the report.
+`--check` runs one cell of the committed table again, and plain fine-tuning beside it: is the verdict the same here?
 """
 
 from __future__ import annotations
@@ -24,22 +26,36 @@ from rich.console import Console
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "study.csv"
+TOLERANCE = 0.05
+"""Nats: two machines' differences to plain fine-tuning count as one if they are this near, or of one sign."""
 
 
 def main() -> int:
     arguments = _parse()
-    grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
-    from report import report
-
+    if arguments.check:
+        return check(arguments)
     try:
-        cells = _cells(grid, arguments)
-        waiting = [cell for cell in cells if not _is_done(cell, arguments.output)]
+        planned = cells(yaml.safe_load(arguments.grid.read_text(encoding="utf-8")))
+        chosen = [
+            dataclasses.replace(cell, seed=seed)
+            for cell in planned
+            for seed in arguments.seeds or [cell.seed]
+            if (not arguments.conditions or cell.condition in arguments.conditions)
+            and (not arguments.strategies or cell.strategy in arguments.strategies)
+        ]
+        chosen = list({cell.name: cell for cell in chosen}.values())
+        if not chosen:
+            raise ValueError(f"{arguments.grid} has no cell of these conditions and strategies.")
+        waiting = [cell for cell in chosen if not _is_done(cell, arguments.output)]
     except ValueError as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
-    print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them done already, in {arguments.output}")
+    print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} of them done already, in {arguments.output}")
     failed = _run_all(waiting, arguments) if waiting else 0
-    report(arguments.output)
+    from report import report
+
+    report(arguments.output, planned=[cell.name for cell in chosen])
     return 1 if failed else 0
 
 
@@ -53,37 +69,38 @@ def _parse() -> argparse.Namespace:
     for name in ("conditions", "strategies"):
         parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of the grid's")
+    parser.add_argument(
+        "--check", metavar="CELL", help=f"a name in {RESULTS.relative_to(HERE)}: run it again and compare"
+    )
+    parser.add_argument("--table", type=Path, default=RESULTS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _cells(grid: dict[str, Any], arguments: argparse.Namespace) -> list[Any]:
-    """Stage by stage, and in each seed by seed: a study that was stopped has whole tables of fewer seeds."""
+def cells(grid: dict[str, Any]) -> list[Any]:
+    """Stage by stage, and in each seed by seed: a study that was stopped has whole tables of fewer seeds.
+
+    Raises:
+        ValueError: for names that nobody knows.
+    """
     from cell import Cell
     from conditions import CONDITIONS
 
-    cells: dict[str, Any] = {}
-    known = [*grid["strategies"]], [*CONDITIONS], {field.name for field in dataclasses.fields(Cell)}
+    found: dict[str, Any] = {}
+    known = {
+        "strategies": grid["strategies"],
+        "conditions": CONDITIONS,
+        "settings": {field.name for field in dataclasses.fields(Cell)},
+    }
     for number, stage in enumerate(grid["stages"]):
-        for what, names, there in zip(
-            ("strategies", "conditions", "settings"),
-            (stage["strategies"], stage["conditions"], stage.get("settings", {})),
-            known,
-            strict=True,
-        ):
-            if strange := sorted(set(names) - set(there)):
-                raise ValueError(f"{arguments.grid}, stage {number}: unknown {what} {strange}; known: {sorted(there)}")
-        for seed in arguments.seeds or stage["seeds"]:
-            for condition in _chosen(arguments.conditions, stage["conditions"]):
-                for strategy in _chosen(arguments.strategies, stage["strategies"]):
+        for what, names in known.items():
+            if strange := sorted(set(stage.get(what, ())) - set(names)):
+                raise ValueError(f"Stage {number} of the grid has unknown {what} {strange}; known: {sorted(names)}.")
+        for seed in stage["seeds"]:
+            for condition in stage["conditions"]:
+                for strategy in stage["strategies"]:
                     cell = Cell(strategy, condition, seed, grid["strategies"][strategy], **stage.get("settings", {}))
-                    cells.setdefault(cell.name, cell)
-    if not cells:
-        raise ValueError(f"{arguments.grid} has no cell of these conditions and strategies.")
-    return list(cells.values())
-
-
-def _chosen(wanted: list[str] | None, known: Sequence[str]) -> list[str]:
-    return [name for name in known if wanted is None or name in wanted]
+                    found.setdefault(cell.name, cell)
+    return list(found.values())
 
 
 def _file(cell: Any, output: Path) -> Path:
@@ -99,7 +116,8 @@ def _is_done(cell: Any, output: Path) -> bool:
     return True
 
 
-def _run_all(cells: list[Any], arguments: argparse.Namespace) -> int:
+def _run_all(waiting: Sequence[Any], arguments: argparse.Namespace) -> int:
+    """Returns how many failed."""
     model = _model(arguments)
     (arguments.output / "cells").mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
@@ -108,9 +126,9 @@ def _run_all(cells: list[Any], arguments: argparse.Namespace) -> int:
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
         futures = {
             pool.submit(_run_one, cell, model, arguments.gsm8k, _file(cell, arguments.output), threads): cell
-            for cell in cells
+            for cell in waiting
         }
-        with tqdm(total=len(cells), unit="cell", smoothing=0.1) as progress:
+        with tqdm(total=len(waiting), unit="cell", smoothing=0.1) as progress:
             for future in as_completed(futures):
                 cell = futures[future]
                 try:
@@ -118,7 +136,9 @@ def _run_all(cells: list[Any], arguments: argparse.Namespace) -> int:
                     progress.write(f"{cell.name}: {result['nll']:.3f} nats, {result['cpu_seconds']:.0f} s CPU")
                 except Exception as error:
                     failed += 1
-                    progress.write(f"{cell.name}: FAILED, {type(error).__name__}: {error}")
+                    message = f"{type(error).__name__}: {error}"
+                    progress.write(f"{cell.name}: FAILED, {message}")
+                    _file(cell, arguments.output).with_suffix(".failed").write_text(message + "\n", encoding="utf-8")
                 progress.update()
     return failed
 
@@ -140,7 +160,39 @@ def _run_one(cell: Any, model: str, gsm8k: Path | None, path: Path, threads: int
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
+    path.with_suffix(".failed").unlink(missing_ok=True)
     return result
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Runs a cell of the table and its control again, and says whether the verdict is the same.
+
+    Returns:
+        0 if it is, 1 if not, 2 if there is no such cell.
+    """
+    import pandas as pd
+    from cell import Cell, run
+
+    table = pd.read_csv(arguments.table).set_index("name")
+    if arguments.check not in table.index:
+        print(f"study: no cell {arguments.check!r} in {arguments.table}; its first are {', '.join(table.index[:3])}")
+        return 2
+    strategy = table.loc[arguments.check, "strategy"]
+    now: dict[str, float] = {}
+    then: dict[str, float] = {}
+    for name in (arguments.check, arguments.check.replace(f"-{strategy}-seed", "-full-seed")):
+        row = table.loc[name]
+        settings = {field.name: row[field.name] for field in dataclasses.fields(Cell)}
+        settings = {key: value.item() if hasattr(value, "item") else value for key, value in settings.items()}
+        cell = Cell(**{**settings, "options": json.loads(row.options)})
+        now[cell.strategy] = run(cell, _model(arguments), arguments.gsm8k)["nll"]
+        then[cell.strategy] = float(row.nll)
+        print(f"{cell.name}: held-out loss {then[cell.strategy]:.3f} in the table, {now[cell.strategy]:.3f} here")
+    differences = then[strategy] - then["full"], now[strategy] - now["full"]
+    print("against plain fine-tuning: {:+.3f} in the table, {:+.3f} here".format(*differences))
+    same = differences[0] * differences[1] > 0 or abs(differences[0] - differences[1]) <= TOLERANCE
+    print("The verdict is the same." if same else "The verdict is ANOTHER one.")
+    return 0 if same else 1
 
 
 if __name__ == "__main__":
