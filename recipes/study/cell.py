@@ -183,7 +183,6 @@ def _trainer(cell: Cell, model: str, tokenizer: Any, train: list[Sample], folder
     from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
 
     options = {"history": HISTORY, **cell.options}
-    options["options"] = {"vocabulary": len(tokenizer), **cell.options.get("options", {})}
     quantization = None
     if cell.precision == "4bit":
         quantization = BitsAndBytesConfig(

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ TOLERANCE = 0.05
 """Nats: two machines' differences to plain fine-tuning count as one if they are this near, or of one sign."""
 
 
-def main() -> int:
-    arguments = _parse()
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
     if arguments.check:
         return check(arguments)
     try:
@@ -59,13 +59,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=Path, default=HERE / "grid.yaml", help="what to run (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/study"), help="folder (default: %(default)s)")
     parser.add_argument("--model", help="name or folder (default: SmolLM2-135M-Instruct, from PyPI)")
     parser.add_argument("--gsm8k", type=Path, help="folder with GSM8K's train.jsonl and test.jsonl (default: the hub)")
-    parser.add_argument("--workers", type=int, default=1, help="cells at the same time (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with a cell; 0: only this one")
     for name in ("conditions", "strategies"):
         parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of the grid's")
@@ -73,7 +73,7 @@ def _parse() -> argparse.Namespace:
         "--check", metavar="CELL", help=f"a name in {RESULTS.relative_to(HERE)}: run it again and compare"
     )
     parser.add_argument("--table", type=Path, default=RESULTS, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def cells(grid: dict[str, Any]) -> list[Any]:
@@ -120,10 +120,9 @@ def _run_all(waiting: Sequence[Any], arguments: argparse.Namespace) -> int:
     """Returns how many failed."""
     model = _model(arguments)
     (arguments.output / "cells").mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // arguments.workers)
+    threads = max(1, (os.cpu_count() or 1) // arguments.workers) if arguments.workers else None
     failed = 0
-    with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
+    with _pool(arguments.workers) as pool:
         futures = {
             pool.submit(_run_one, cell, model, arguments.gsm8k, _file(cell, arguments.output), threads): cell
             for cell in waiting
@@ -143,6 +142,12 @@ def _run_all(waiting: Sequence[Any], arguments: argparse.Namespace) -> int:
     return failed
 
 
+def _pool(workers: int) -> Executor:
+    if workers == 0:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
 def _model(arguments: argparse.Namespace) -> str:
     if arguments.model:
         return str(arguments.model)
@@ -151,11 +156,12 @@ def _model(arguments: argparse.Namespace) -> str:
     return str(model_folder(Console()))
 
 
-def _run_one(cell: Any, model: str, gsm8k: Path | None, path: Path, threads: int) -> dict[str, Any]:
+def _run_one(cell: Any, model: str, gsm8k: Path | None, path: Path, threads: int | None) -> dict[str, Any]:
     import torch
     from cell import run
 
-    torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     result = run(cell, model, gsm8k)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -4,9 +4,7 @@ With `p_h` and `p` the probabilities under the history and the current model, `V
 attention to the prompt, `rel = log p - log p_h`:
 
     oracle             drop exactly the corrupted tokens: the ceiling, which nobody has outside of a study
-    trimmed            keep what p_h > 1 / V: drop what the history model finds less likely than a uniform guess
-    sstoken_trimmed    ssToken's rho best of what `trimmed` keeps
-    trimmed_current    keep what p > 1 / V: needs no history
+    trimmed_current    keep what p > 1 / V, so `trimmed` without a history
     posterior          weight p_h / (p_h + 1 / V): the chance that a token is text, if half of all were uniform noise
     sstoken_posterior  ssToken's rho best, with that weight
     rel_relative       rel / -log p_h in place of rel: which share of the loss was learned
@@ -88,6 +86,13 @@ class LogProb(Signal):
         return scores.log_probs
 
 
+class CurrentPlausibility(Signal):
+    """`log p_current - log(1 / V)`."""
+
+    def __call__(self, scores: TokenScores) -> Tensor:
+        return scores.log_probs + math.log(scores.vocabulary)
+
+
 class RelativeExcessLoss(Signal):
     """`rel / -log p_history`, at most 1."""
 
@@ -113,18 +118,11 @@ class AttentionExcess(Signal):
 
 
 class _Variant(Strategy):
-    def __init__(self, config: SSTokenConfig) -> None:
-        super().__init__(config)
-        self.log_uniform = -math.log(config.options["vocabulary"])
-
     def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention", "history_log_prob"]
+        return ["rel", "attention"]
 
     def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
         return sstoken_score(documents, signals["rel"], signals["attention"], self.config.gamma)
-
-    def posterior(self, log_probs: Tensor) -> Tensor:
-        return torch.sigmoid(log_probs - self.log_uniform)
 
 
 class Oracle(_Variant):
@@ -135,25 +133,20 @@ class Oracle(_Variant):
         return 1 - signals["corrupted"]
 
 
-class Trimmed(_Variant):
+class TrimmedCurrent(_Variant):
     def signals(self, step: int) -> Sequence[str]:
-        return ["history_log_prob"]
+        return ["current_plausibility"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return (next(iter(signals.values())) > self.log_uniform).float()
-
-
-class TrimmedCurrent(Trimmed):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["log_prob"]
+        return (signals["current_plausibility"] > 0).float()
 
 
 class Posterior(_Variant):
     def signals(self, step: int) -> Sequence[str]:
-        return ["history_log_prob"]
+        return ["plausibility"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return self.posterior(signals["history_log_prob"])
+        return signals["plausibility"].sigmoid()
 
 
 class _Best(_Variant):
@@ -164,21 +157,12 @@ class _Best(_Variant):
         return keep_count(n_response, self.config.rho)
 
 
-class SSTokenTrimmed(_Best):
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        likely = signals["history_log_prob"] > self.log_uniform
-        # Among the tokens that stay, rel spans its whole range.
-        inside = Documents(documents.ids, documents.prompt, documents.response & likely)
-        score = sstoken_score(inside, signals["rel"], signals["attention"], self.config.gamma)
-        return torch.where(likely, score, -1)
-
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return super().weights(signals, documents, step) * (signals["history_log_prob"] > self.log_uniform)
-
-
 class SSTokenPosterior(_Best):
+    def signals(self, step: int) -> Sequence[str]:
+        return ["rel", "attention", "plausibility"]
+
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return super().weights(signals, documents, step) * self.posterior(signals["history_log_prob"])
+        return super().weights(signals, documents, step) * signals["plausibility"].sigmoid()
 
 
 class RelRelative(_Best):
@@ -217,6 +201,9 @@ class RelRank(_Best):
 
 
 class Anchored(_Best):
+    def signals(self, step: int) -> Sequence[str]:
+        return ["rel", "attention", "history_log_prob"]
+
     def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
         return super().score(signals, documents) + minmax(signals["history_log_prob"], documents)
 
@@ -225,6 +212,7 @@ class Anchored(_Best):
 def register_signals(register):
     register("corrupted", Corrupted)
     register("log_prob", LogProb)
+    register("current_plausibility", CurrentPlausibility)
     register("history_log_prob", HistoryLogProb)
     register("rel_relative", RelativeExcessLoss)
     register("attention_excess", AttentionExcess)
@@ -233,10 +221,8 @@ def register_signals(register):
 @hookimpl
 def register_strategies(register):
     register("oracle", Oracle)
-    register("trimmed", Trimmed)
     register("trimmed_current", TrimmedCurrent)
     register("posterior", Posterior)
-    register("sstoken_trimmed", SSTokenTrimmed)
     register("sstoken_posterior", SSTokenPosterior)
     register("rel_relative", RelRelative)
     register("attention_corrected", AttentionCorrected)
