@@ -38,8 +38,12 @@ class SSTokenConfig:
     )
     trim: float = _option(
         1.0,
-        "Strategies 'trimmed' and 'sstoken_trimmed' take a token for noise if the history gives it at most this many "
-        "times the probability of a uniform guess over the vocabulary.",
+        "Strategies 'trimmed' and 'sstoken_trimmed' take a token for noise if it gets at most this many times the "
+        "probability of a uniform guess over the vocabulary.",
+    )
+    trim_by: str = _option(
+        "history",
+        "Whose probability that is: that of the 'history', or of the 'current' model (no extra forward pass).",
     )
     history: str = _option(
         "base",
@@ -104,6 +108,8 @@ class SSTokenConfig:
                 f"`trim` is {self.trim}, but it is the probability below which a token is noise, in multiples of a "
                 "uniform guess: set it above 0, for example 1.0 (smaller drops less)."
             )
+        if self.trim_by not in ("history", "current"):
+            raise ValueError(f"`trim_by` is {self.trim_by!r}: set it to 'history' or 'current'.")
         if self.rel_warmup_steps < 0:
             raise ValueError(
                 f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
@@ -164,10 +170,10 @@ class SSTokenConfig:
         if self.strategy in ("sstoken", "sstoken_trimmed"):
             shown.append(f"gamma={self.gamma:g}")
         if self.strategy in ("trimmed", "sstoken_trimmed"):
-            shown.append(f"trim={self.trim:g}")
+            shown.append(f"trim={self.trim:g} (by the {self.trim_by})")
         if self.signal:
             shown.append(f"signal={self.signal}")
-        if self.strategy not in ("full", "random") and not (self.strategy == "sstoken" and self.gamma == 0):
+        if self._may_read_history():
             details = {
                 "snapshot": f"refresh_steps={self.refresh_steps:g}",
                 "ema": f"ema_alpha={self.ema_alpha:g}",
@@ -181,6 +187,13 @@ class SSTokenConfig:
         if self.options:
             shown.append(f"options={self.options}")
         return ", ".join(shown)
+
+    def _may_read_history(self) -> bool:
+        if self.strategy in ("sstoken", "sstoken_trimmed") and self.gamma > 0:
+            return True
+        if self.strategy in ("trimmed", "sstoken_trimmed"):
+            return self.trim_by == "history"
+        return self.strategy not in ("full", "random", "sstoken")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:

@@ -22,7 +22,14 @@ from .strategies import SSToken, Strategy
 
 
 class Plausibility(Signal):
-    """`log p_history - log(1 / V)`: how much likelier than a uniform guess over the vocabulary, in nats."""
+    """`log p_current - log(1 / V)`: how much likelier than a uniform guess over the vocabulary, in nats."""
+
+    def __call__(self, scores: TokenScores) -> Tensor:
+        return scores.log_probs + math.log(scores.vocabulary)
+
+
+class HistoryPlausibility(Signal):
+    """`log p_history - log(1 / V)`, the same of the history model."""
 
     needs = frozenset({"history"})
 
@@ -31,8 +38,12 @@ class Plausibility(Signal):
         return scores.history_log_probs + math.log(scores.vocabulary)
 
 
+SIGNALS = {"history": "history_plausibility", "current": "plausibility"}
+"""Who says what is noise, by the option `trim_by`."""
+
+
 class Trimmed(Strategy):
-    """Every token with `p_history > trim / V`: plain fine-tuning without what the history model takes for noise.
+    """Every token with `p > trim / V`: plain fine-tuning without noise. `p` is of the model that `trim_by` names.
 
     How many tokens that drops depends on the data: of clean answers few, of answers full of noise most of it. The loss
     is still divided by the number of all response tokens, so dropping a share of them shrinks the gradient by that
@@ -43,17 +54,17 @@ class Trimmed(Strategy):
 
     def __init__(self, config: SSTokenConfig) -> None:
         super().__init__(config)
-        self._least = math.log(config.trim)
+        self._signal, self._least = SIGNALS[config.trim_by], math.log(config.trim)
 
     def signals(self, step: int) -> Sequence[str]:
-        return ["plausibility"]
+        return [self._signal]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return (signals["plausibility"] > self._least).float()
+        return (signals[self._signal] > self._least).float()
 
 
 class SSTokenTrimmed(SSToken):
-    """The rho best of every document by ssToken's score, but none with `p_history <= trim / V`.
+    """The rho best of every document by ssToken's score, but none with `p <= trim / V`.
 
     `rel` is scaled over the tokens that are left, or one outlier would squeeze all others together. Where noise leaves
     fewer than `rho * n` tokens, all of them train; the loss is divided by `rho * n` all the same.
@@ -61,13 +72,13 @@ class SSTokenTrimmed(SSToken):
 
     def __init__(self, config: SSTokenConfig) -> None:
         super().__init__(config)
-        self._least = math.log(config.trim)
+        self._signal, self._least = SIGNALS[config.trim_by], math.log(config.trim)
 
     def signals(self, step: int) -> Sequence[str]:
-        return [*super().signals(step), "plausibility"]
+        return [*super().signals(step), self._signal]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        plausible = documents.response & (signals["plausibility"] > self._least)
+        plausible = documents.response & (signals[self._signal] > self._least)
         left = Documents(documents.ids, documents.prompt, plausible)
         score = sstoken_score(left, signals.get("rel"), signals.get("attention"), self.gamma(step))
         best = keep_best(torch.where(plausible, score, -torch.inf), documents, self.config.rho)
@@ -80,6 +91,7 @@ class SSTokenTrimmed(SSToken):
 @hookimpl
 def register_signals(register: Callable[[str, type[Signal]], None]) -> None:
     register("plausibility", Plausibility)
+    register("history_plausibility", HistoryPlausibility)
 
 
 @hookimpl

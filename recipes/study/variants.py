@@ -4,7 +4,7 @@ With `p_h` and `p` the probabilities under the history and the current model, `V
 attention to the prompt, `rel = log p - log p_h`:
 
     oracle             drop exactly the corrupted tokens: the ceiling, which nobody has outside of a study
-    trimmed_current    keep what p > 1 / V, so `trimmed` without a history
+    trimmed_current    keep what p > 1 / V: the package's `trimmed` with `trim_by: current`
     posterior          weight p_h / (p_h + 1 / V): the chance that a token is text, if half of all were uniform noise
     sstoken_posterior  ssToken's rho best, with that weight
     rel_relative       rel / -log p_h in place of rel: which share of the loss was learned
@@ -16,7 +16,6 @@ attention to the prompt, `rel = log p - log p_h`:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -86,13 +85,6 @@ class LogProb(Signal):
         return scores.log_probs
 
 
-class CurrentPlausibility(Signal):
-    """`log p_current - log(1 / V)`."""
-
-    def __call__(self, scores: TokenScores) -> Tensor:
-        return scores.log_probs + math.log(scores.vocabulary)
-
-
 class RelativeExcessLoss(Signal):
     """`rel / -log p_history`, at most 1."""
 
@@ -135,18 +127,18 @@ class Oracle(_Variant):
 
 class TrimmedCurrent(_Variant):
     def signals(self, step: int) -> Sequence[str]:
-        return ["current_plausibility"]
+        return ["plausibility"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return (signals["current_plausibility"] > 0).float()
+        return (signals["plausibility"] > 0).float()
 
 
 class Posterior(_Variant):
     def signals(self, step: int) -> Sequence[str]:
-        return ["plausibility"]
+        return ["history_plausibility"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return signals["plausibility"].sigmoid()
+        return signals["history_plausibility"].sigmoid()
 
 
 class _Best(_Variant):
@@ -159,10 +151,10 @@ class _Best(_Variant):
 
 class SSTokenPosterior(_Best):
     def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention", "plausibility"]
+        return ["rel", "attention", "history_plausibility"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return super().weights(signals, documents, step) * signals["plausibility"].sigmoid()
+        return super().weights(signals, documents, step) * signals["history_plausibility"].sigmoid()
 
 
 class RelRelative(_Best):
@@ -212,7 +204,6 @@ class Anchored(_Best):
 def register_signals(register):
     register("corrupted", Corrupted)
     register("log_prob", LogProb)
-    register("current_plausibility", CurrentPlausibility)
     register("history_log_prob", HistoryLogProb)
     register("rel_relative", RelativeExcessLoss)
     register("attention_excess", AttentionExcess)

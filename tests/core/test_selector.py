@@ -295,7 +295,7 @@ def test_signal_keeps_the_highest(model, batch):
     [
         ({"strategy": "nope"}, "strategy", "full, random, signal, sstoken"),
         ({"history": "nope"}, "history", "adapter, base"),
-        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, loss, noise, plausibility, rel"),
+        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, history_plausibility, loss, noise"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):

@@ -97,6 +97,18 @@ def test_it_trains_where_everything_is_noise(model, batch):
     assert not selection.kept.any()
 
 
+def test_judged_by_the_current_model_it_needs_no_history(model, batch):
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    likely = oracle.read_logits(logits, batch["input_ids"])[0].exp() > 1 / VOCABULARY
+    selector = attached(model, strategy="trimmed", trim_by="current")
+    _, selection = selector.forward(model, batch, step=0)
+    assert selector.history is None
+    assert torch.equal(selection.kept, selection.documents.response & likely)
+
+
 def test_an_impossible_trim_is_refused():
     with pytest.raises(ValueError, match=r"`trim` is 0.*set it above 0"):
         SSTokenConfig(strategy="trimmed", trim=0.0)
+    with pytest.raises(ValueError, match=r"`trim_by` is 'past': set it to 'history' or 'current'"):
+        SSTokenConfig(strategy="trimmed", trim_by="past")
