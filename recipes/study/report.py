@@ -185,6 +185,28 @@ def _names(names: Sequence[str]) -> str:
 # Tables
 
 
+def glance(averages: pd.DataFrame) -> str:
+    """Held-out loss of every strategy in every setting, against plain fine-tuning's."""
+    settings = [setting for setting, _ in averages.groupby(SETTING, sort=False)]
+    heads = ["strategy", *map(title, settings)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for strategy in dict.fromkeys(averages.strategy):
+        cells = [f"`{strategy}`"]
+        for setting in settings:
+            row = averages[(averages[SETTING] == list(setting)).all(axis=1) & (averages.strategy == strategy)]
+            cells.append("" if row.empty else _cell(row.iloc[0], "nll", decimals=2, value=strategy == PLAIN))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            "## Held-out loss at a glance\n",
+            "`full`: the loss itself, in nats a token. The others: the difference to it with the half-width of its "
+            "95 % interval; **+** better, **-** worse.\n",
+            *lines,
+            "",
+        ]
+    )
+
+
 def tables(averages: pd.DataFrame) -> str:
     """One table for each setting."""
     parts = [
@@ -214,11 +236,14 @@ def tables(averages: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def _cell(row: Any, metric: str) -> str:
+def _cell(row: Any, metric: str, decimals: int = 3, value: bool = True) -> str:
+    own = f"{row[metric]:.{decimals}f}"
     if row.strategy == PLAIN:
-        return f"{row[metric]:.3f}"
+        return own
     mark = {"better": " **+**", "worse": " **-**"}.get(verdict(row, metric), "")
-    return f"{row[metric]:.3f} ({row[f'{metric}_vs_full']:+.3f} ± {row[f'{metric}_vs_full_half']:.3f}){mark}"
+    difference, half = row[f"{metric}_vs_{PLAIN}"], row[f"{metric}_vs_{PLAIN}_half"]
+    difference = f"{difference:+.{decimals}f} ± {half:.{decimals}f}"
+    return f"{own} ({difference}){mark}" if value else f"{difference}{mark}"
 
 
 # The plot
@@ -297,6 +322,7 @@ def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()
             _about(table),
             words(averages),
             "![](summary.svg)\n",
+            glance(averages),
             tables(averages),
             _missing(table, folder, planned),
         ]
