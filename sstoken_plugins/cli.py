@@ -32,6 +32,24 @@ _COMMANDS = {
         "trl,qlora",
         ("trl", "peft"),
     ),
+    "inspect": _Command(
+        "sstoken_trl.inspection:main",
+        "show which tokens of your data would train, before training or at a checkpoint",
+        "trl,report",
+        ("trl", "peft", "rich", "jinja2", "pyarrow"),
+    ),
+    "report": _Command(
+        "sstoken_report.command:main",
+        "build the pages that a training wrote with `report_steps` again, also of a run that was killed",
+        "report",
+        ("jinja2", "matplotlib", "pyarrow", "tqdm"),
+    ),
+    "doctor": _Command(
+        "sstoken_transformers.doctor:main",
+        "say whether a run will work with token selection, before it loads the model",
+        "trl,qlora",
+        ("transformers", "rich"),
+    ),
     "demo": _Command(
         "sstoken_trl.demo:main",
         "fine-tune a small real model in 4-bit and show which tokens trained",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from .refusal import refuse
 
 
 def _option(default: Any, help: str) -> Any:
@@ -22,7 +24,7 @@ class SSTokenConfig:
         keep the k best response tokens of each document, k the smallest count with k / n >= rho
 
     Raises:
-        ValueError: naming the field, its value and the way out, for values that can never work.
+        Refused: a ValueError that names the field, its value and the way out, for all values that can never work.
     """
 
     strategy: str = _option(
@@ -88,76 +90,88 @@ class SSTokenConfig:
     )
     signal: str | None = _option(None, "Name of the signal that strategy 'signal' ranks by.")
     seed: int = _option(0, "Seed of strategy 'random'.")
+    report_steps: int = _option(
+        0,
+        "Every so many optimizer steps, write a page that shows the tokens selected in a few training samples, into "
+        "`sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
+    )
+    report_samples: int = _option(50, "How many training samples `report_steps` shows.")
     options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options for strategies, signals and histories of plugins."}
     )
 
     def __post_init__(self) -> None:
+        refuse(self._problems())
+
+    def _problems(self) -> Iterator[str]:
         if not 0 < self.rho <= 1:
-            raise ValueError(
+            yield (
                 f"`rho` is {self.rho}, but it is the fraction of response tokens that trains: set it in (0, 1], for "
                 "example 0.6 (1.0 trains on all of them)."
             )
         if not 0 <= self.gamma <= 1:
-            raise ValueError(
+            yield (
                 f"`gamma` is {self.gamma}, but it weighs the retrospective excess loss against the attention to the "
                 "prompt: set it in [0, 1], for example 0.5 (1.0 is the excess loss alone, 0.0 the attention alone)."
             )
         if not 0 < self.trim < math.inf:
-            raise ValueError(
+            yield (
                 f"`trim` is {self.trim}, but it is the probability below which a token is noise, in multiples of a "
                 "uniform guess: set it above 0, for example 1.0 (smaller drops less)."
             )
         if self.trim_by not in ("history", "current"):
-            raise ValueError(f"`trim_by` is {self.trim_by!r}: set it to 'history' or 'current'.")
+            yield f"`trim_by` is {self.trim_by!r}: set it to 'history' or 'current'."
         if self.rel_warmup_steps < 0:
-            raise ValueError(
-                f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
-            )
+            yield f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
         if self.loss not in ("auto", "own", "framework"):
-            raise ValueError(f"`loss` is {self.loss!r}: set it to 'auto', 'own' or 'framework'.")
-        self._check_history()
+            yield f"`loss` is {self.loss!r}: set it to 'auto', 'own' or 'framework'."
+        if self.report_steps < 0 or self.report_samples < 1:
+            yield (
+                f"`report_steps` is {self.report_steps} and `report_samples` is {self.report_samples}: set the first "
+                "to a number of optimizer steps, or to 0 for no reports, and the second to 1 or more."
+            )
+        yield from self._problems_of_history()
         if self.strategy == "signal" and not self.signal:
-            raise ValueError("`strategy` is 'signal' but `signal` is not set: set it to the name of a signal.")
+            yield "`strategy` is 'signal' but `signal` is not set: set it to the name of a signal."
         if self.signal and self.strategy in ("sstoken", "sstoken_trimmed", "trimmed"):
-            raise ValueError(
+            yield (
                 f"`signal` is {self.signal!r} but `strategy` is {self.strategy!r}, which reads signals of its own and "
                 "would ignore it: set `strategy` to 'signal', or remove `signal`."
             )
 
-    def _check_history(self) -> None:
+    def _problems_of_history(self) -> Iterator[str]:
         if self.history == "adapter" and not self.history_adapter:
-            raise ValueError(
+            yield (
                 "`history` is 'adapter' but `history_adapter` is not set: set it to the folder of the earlier adapter "
                 "(the one with adapter_config.json and adapter_model.safetensors)."
             )
         if self.history == "recorded" and not self.history_store:
-            raise ValueError(
+            yield (
                 "`history` is 'recorded' but `history_store` is not set: set it to a folder, and fill it with "
                 "`sstoken record` or by setting `history_record` to True."
             )
         if self.history_adapter and self.history in ("base", "snapshot", "ema", "last_visit"):
-            raise ValueError(
+            yield (
                 f"`history_adapter` is {self.history_adapter!r} but `history` is {self.history!r}, which would ignore "
                 "it: set `history` to 'adapter', or remove `history_adapter`."
             )
         if self.history_store and self.history in ("base", "adapter", "snapshot", "ema", "last_visit"):
-            raise ValueError(
+            yield (
                 f"`history_store` is {self.history_store!r} but `history` is {self.history!r}, which would ignore it: "
                 "set `history` to 'recorded', or remove `history_store`."
             )
         if self.refresh_steps <= 0 or (self.refresh_steps > 1 and self.refresh_steps != int(self.refresh_steps)):
-            raise ValueError(
+            yield (
                 f"`refresh_steps` is {self.refresh_steps}: set it to a whole number of optimizer steps, such as 100, "
                 "or to a fraction of an epoch, such as 0.25."
             )
         if not 0 <= self.ema_alpha < 1:
-            raise ValueError(
+            yield (
                 f"`ema_alpha` is {self.ema_alpha}, but it is the fraction of the average that stays at each step: set "
                 "it in [0, 1), for example 0.99."
             )
         if self.first_visit not in ("attention", "base"):
-            raise ValueError(f"`first_visit` is {self.first_visit!r}: set it to 'attention' or 'base'.")
+            yield f"`first_visit` is {self.first_visit!r}: set it to 'attention' or 'base'."
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -39,16 +39,16 @@ class Health:
         for sound, wait, scores, log_probs in watched:
             wait()
             if not sound:
-                _require_finite("current", log_probs, scores)
+                require_finite("current", log_probs, scores)
                 if scores.history_log_probs is not None:
-                    _require_finite("history", scores.history_log_probs, scores)
+                    require_finite("history", scores.history_log_probs, scores)
                 raise RuntimeError(
                     f"In step {scores.step} the labels of a micro-batch were not those that the data loader had given "
                     "it: another plugin or callback changes batches on their way. Change them in the collator instead."
                 )
 
 
-def _require_finite(which: str, log_probs: Tensor, scores: TokenScores) -> None:
+def require_finite(which: str, log_probs: Tensor, scores: TokenScores) -> None:
     if torch.isfinite(log_probs).all():
         return
     row, column = (~torch.isfinite(log_probs)).nonzero()[0].tolist()

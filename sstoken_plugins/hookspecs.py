@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .histories import History
     from .selection import Selection
+    from .selector import TokenSelector
     from .signals import Signal
     from .strategies import Strategy
 
@@ -82,4 +83,17 @@ def observe(selection: Selection, record: Callable[[str, Tensor, Tensor], None])
     The trainer logs this as `sstoken/kept_entropy`. Totals and counts are summed over micro-batches and processes
     before they are divided. Observers must not change the selection, and should not read values back from the device:
     training would wait for them.
+    """
+
+
+@hookspec
+def watch(trainer: Any, selector: TokenSelector) -> None:
+    """See a whole training: called once by the integrations with a `transformers.Trainer`, before it trains.
+
+        @hookimpl
+        def watch(trainer, selector):
+            trainer.add_callback(MyCallback(selector))
+
+    `selector.inspect` says what would be selected of any batch, and leaves no trace in the training. With several
+    processes, all of them are watched.
     """

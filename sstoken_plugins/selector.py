@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,12 @@ from .documents import IGNORE_INDEX, Documents
 from .dropout import Dropout
 from .forward import TokenForward, UnreadableHead, check_against_logits, logits_forward, token_forward, unwrapped
 from .head import output_head, vocabulary_size
-from .health import Health
-from .histories import Lookup, TrainingRun
+from .health import Health, require_finite
+from .histories import History, Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
 from .loading import BatchLookup
+from .refusal import refuse
+from .reports import require_packages
 from .selection import Selection, TokenScores
 from .store import BatchIndex
 from .telemetry import Metrics
@@ -47,14 +49,15 @@ class TokenSelector:
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
+        require_packages(config)
         self.metrics = Metrics()
         self.strategy = plugins.lookup("strategy", config.strategy, plugins.strategies())(config)
         known = plugins.signals()
         # Which signals are read can change with the step (a warm-up), so all that may be are looked up now.
         names = {name for step in (0, config.rel_warmup_steps) for name in self.strategy.signals(step)}
         self._signals = {name: plugins.lookup("signal", name, known)(config) for name in sorted(names)}
-        history = plugins.lookup("history", config.history, plugins.histories())
-        self.history = history(config) if "history" in self.needs else None
+        make_history = plugins.lookup("history", config.history, plugins.histories())
+        self.history: History | None = make_history(config) if "history" in self.needs else None
         self._probe: PromptAttention | None = None
         self._dropout: Dropout | None = None
         self._model: nn.Module | None = None
@@ -123,23 +126,27 @@ class TokenSelector:
         Raises:
             ValueError: if the options or the strategy exclude it.
         """
-        if self.config.loss == "own":
-            raise ValueError(
-                f"`loss` is 'own', but it has to be the framework's, because {reason}. Set `loss` to 'auto', or "
-                "remove the cause."
-            )
-        if not self.strategy.selects:
-            raise ValueError(
-                f"`strategy` is {self.config.strategy!r}, which weighs tokens, but the loss has to be the framework's "
-                f"own, which can only leave tokens out, because {reason}. Remove the cause, or choose a strategy that "
-                "selects, such as 'sstoken'."
-            )
+        refuse(self.problems_of_framework_loss(reason))
         if not self._framework_loss:
             logger.warning(
                 "The loss is the framework's own, over the kept tokens, because %s. That costs one more forward pass.",
                 reason,
             )
         self._framework_loss = True
+
+    def problems_of_framework_loss(self, reason: str) -> Iterator[str]:
+        """What excludes a loss of the framework's own."""
+        if self.config.loss == "own":
+            yield (
+                f"`loss` is 'own', but it has to be the framework's, because {reason}. Set `loss` to 'auto', or "
+                "remove the cause."
+            )
+        if not self.strategy.selects:
+            yield (
+                f"`strategy` is {self.config.strategy!r}, which weighs tokens, but the loss has to be the framework's "
+                f"own, which can only leave tokens out, because {reason}. Remove the cause, or choose a strategy that "
+                "selects, such as 'sstoken'."
+            )
 
     def uses_framework_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> bool:
         """Whether the loss has to be the framework's own: then train on `filtered_labels`, and else on `forward`.
@@ -204,6 +211,24 @@ class TokenSelector:
         weights = self.strategy.weights(signals, scores.documents, scores.step)
         return Selection(scores, signals, torch.where(scores.documents.response, weights, 0).float())
 
+    @torch.no_grad()
+    def inspect(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> Selection:
+        """What `forward` would select, without learning from it: no gradient, no metric, no random number drawn, no
+        observer told, and no history remembers it.
+
+        The arguments are those of `forward`. The scores hold whatever the strategy may read at any step.
+        """
+        self._check_once(model, inputs)
+        documents, _ = self._documents(inputs)
+        history_log_probs = None
+        with torch.random.fork_rng(), self.metrics.paused():
+            current = self._score(model, inputs, documents, self._probe)
+            if self.history is not None:
+                history_log_probs = self._read_history(self.history, model, inputs, documents)
+        scores = self._token_scores(inputs, documents, current, history_log_probs, step)
+        require_finite("current", current.log_probs, scores)
+        return self.select(scores)
+
     def record(self, model: nn.Module, inputs: Mapping[str, Any]) -> int:
         """Adds what the store of history 'recorded' lacks of a batch, before training.
 
@@ -264,13 +289,40 @@ class TokenSelector:
     ) -> Tensor | None:
         if self.history is None or "history" not in self._needed(step):
             return None
-        log_probs: Tensor = self.history.log_probs(
+        return self._read_history(self.history, model, inputs, documents)
+
+    def _read_history(
+        self, history: History, model: nn.Module, inputs: Mapping[str, Any], documents: Documents
+    ) -> Tensor:
+        return history.log_probs(
             unwrapped(model),
             inputs,
             documents,
             lambda: self._score(model, inputs, documents, statistics=False).log_probs,
         )
-        return log_probs
+
+    def _token_scores(
+        self,
+        inputs: Mapping[str, Any],
+        documents: Documents,
+        measured: TokenForward,
+        history_log_probs: Tensor | None,
+        step: int,
+    ) -> TokenScores:
+        log_probs = measured.log_probs.detach()
+        if self.history is not None and history_log_probs is not None:
+            history_log_probs = self.history.compare(history_log_probs, log_probs)
+        assert measured.entropy is not None
+        return TokenScores(
+            documents=documents,
+            input_ids=inputs["input_ids"],
+            log_probs=log_probs,
+            entropy=measured.entropy,
+            history_log_probs=history_log_probs,
+            attention=measured.attention,
+            step=step,
+            vocabulary=self._vocabulary,
+        )
 
     def _selection(
         self,
@@ -282,22 +334,9 @@ class TokenSelector:
         trained: Tensor,
     ) -> Selection:
         """What follows from a pass without dropout; `trained` are the log-probabilities that the loss is made of."""
-        log_probs = measured.log_probs.detach()
+        scores = self._token_scores(inputs, documents, measured, history_log_probs, step)
         if self.history is not None:
-            self.history.remember(inputs, log_probs)
-            if history_log_probs is not None:
-                history_log_probs = self.history.compare(history_log_probs, log_probs)
-        assert measured.entropy is not None
-        scores = TokenScores(
-            documents=documents,
-            input_ids=inputs["input_ids"],
-            log_probs=log_probs,
-            entropy=measured.entropy,
-            history_log_probs=history_log_probs,
-            attention=measured.attention,
-            step=step,
-            vocabulary=self._vocabulary,
-        )
+            self.history.remember(inputs, scores.log_probs)
         self._passes += 1
         self._health.watch(scores, trained)
         selection = self.select(scores)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ class Metrics:
     def record(self, name: str, total: Tensor, count: Tensor) -> None:
         pair = torch.stack([total.detach().double(), count.detach().double()])
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing that is recorded while this is open counts."""
+        sums = dict(self._sums)
+        try:
+            yield
+        finally:
+            self._sums = sums
 
     def drain(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
         """The means since the last call. `reduce` sums a tensor over processes; all must call this together."""

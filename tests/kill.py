@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import processes
+
 
 def killed_at_random(train: Callable[..., None], kills: int, seed: int) -> None:
     """Runs `train(elsewhere=True)` to its end, then `train()`, which has to resume by itself, in processes of which
@@ -24,9 +26,7 @@ def killed_at_random(train: Callable[..., None], kills: int, seed: int) -> None:
 
     rng = random.Random(seed)
     began = time.monotonic()
-    whole = start(elsewhere=True)
-    whole.join()
-    assert whole.exitcode == 0
+    processes.join(start(elsewhere=True))
     duration = time.monotonic() - began
     for _ in range(kills):
         process = start()
@@ -34,6 +34,4 @@ def killed_at_random(train: Callable[..., None], kills: int, seed: int) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-    process = start()
-    process.join()
-    assert process.exitcode == 0
+    processes.join(start())

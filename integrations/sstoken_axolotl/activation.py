@@ -6,24 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import TokenSelector
+from sstoken_plugins.refusal import refuse
 from sstoken_transformers import newest_whole_checkpoint, require_prompts, with_token_selection
 
 from .args import SSTokenBlock
 from .data import WAY_OUT
-from .unsupported import refuse_unsupported_settings
+from .unsupported import unsupported_settings
 
 
 def prepare(cfg: Any) -> TokenSelector | None:
     """The selector that the YAML asks for, or None if it is switched off. Needs no data and no model.
 
     Raises:
-        ValueError: naming the setting, its value and the way out.
+        Refused: a ValueError that names every such setting, its value and the way out.
     """
     block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
     if not block.enabled:
         return None
     selector = TokenSelector(block.token_selection())
-    refuse_unsupported_settings(cfg, selector)
+    refuse(unsupported_settings(cfg, selector))
     return selector
 
 
@@ -54,11 +55,17 @@ def banner(selector: TokenSelector, cfg: Any) -> str:
         selector.config.summary(),
         "See `sstoken/keep_rate` in the log. Evaluation uses every response token.",
     ]
-    if cfg.lora_model_dir and selector.history is not None and selector.config.history == "base":
-        lines += [
-            f"NOTE: training continues from `lora_model_dir` {cfg.lora_model_dir},",
-            "but history 'base' is the model below that adapter. To compare with where this run starts,",
-            f"set in the block `sstoken:` `history: adapter` and `history_adapter: {cfg.lora_model_dir}`.",
-        ]
+    lines += continues_from_adapter(selector, cfg)
     rule = "=" * max(map(len, lines))
     return "\n".join(["", rule, *lines, rule, ""])
+
+
+def continues_from_adapter(selector: TokenSelector, cfg: Any) -> list[str]:
+    """Lines that say so where the user may not have thought of it."""
+    if not cfg.lora_model_dir or selector.history is None or selector.config.history != "base":
+        return []
+    return [
+        f"NOTE: training continues from `lora_model_dir` {cfg.lora_model_dir},",
+        "but history 'base' is the model below that adapter. To compare with where this run starts,",
+        f"set in the block `sstoken:` `history: adapter` and `history_adapter: {cfg.lora_model_dir}`.",
+    ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from sstoken_plugins import SSTokenConfig
+from sstoken_plugins.refusal import refuse
 
 
 class _Block(BaseModel):
@@ -24,15 +25,19 @@ class _Block(BaseModel):
             return {}
         if isinstance(block, bool):  # `sstoken: false`
             return {"enabled": block}
-        for name in block if isinstance(block, Mapping) else ():
+        refuse(cls._unknown_options(block if isinstance(block, Mapping) else ()))
+        return block
+
+    @classmethod
+    def _unknown_options(cls, names: Iterable[Any]) -> Iterator[str]:
+        for name in names:
             if name not in cls.model_fields:
                 close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                raise ValueError(
+                yield (
                     f"`{name}` is no option of `sstoken`"
                     + (f": did you mean `{close[0]}`?" if close else ".")
                     + f" Its options are {', '.join(cls.model_fields)}."
                 )
-        return block
 
     @model_validator(mode="after")
     def _possible_values(self) -> Self:

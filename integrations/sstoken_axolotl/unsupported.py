@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.histories.base import WITHOUT_ADAPTER
 
-from .data import require_prompts_in_settings
+from .data import without_prompts_in_settings
 
 OFF = "Or switch token selection off with `sstoken: {enabled: false}`."
 
@@ -34,34 +35,38 @@ _PLUGINS = {
 _PARALLEL = ("context_parallel_size", "sequence_parallel_degree", "tensor_parallel_size")
 
 
-def refuse_unsupported_settings(cfg: Any, selector: TokenSelector) -> None:
-    """Raises:
-    ValueError: naming the setting, its value and the way out.
+def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[str]:
+    """What of a configuration can't be combined with token selection, and why.
+
+    Args:
+        selector: None if it is not known what is selected by: then only what never works is found.
     """
     for name, reason in _SWITCHES.items():
         if cfg.get(name):
             value = getattr(cfg[name], "value", cfg[name])
-            raise ValueError(f"`{name}` is {value!r}, which {reason} {OFF}")
+            yield f"`{name}` is {value!r}, which {reason} {OFF}"
     for module, reason in _PLUGINS.items():
         for plugin in cfg.plugins or []:
             if module in plugin:
-                raise ValueError(f"`plugins` has {plugin!r}, which {reason} {OFF}")
+                yield f"`plugins` has {plugin!r}, which {reason} {OFF}"
     for name in _PARALLEL:
         if (cfg.get(name) or 1) > 1:
-            raise ValueError(
+            yield (
                 f"`{name}` is {cfg[name]}, which cuts samples or layers into pieces, but token selection needs whole "
                 f"samples on every device: set it to 1 and use data parallelism (DDP, FSDP). {OFF}"
             )
     if cfg.model_config_type == "mamba":
-        raise ValueError(f"`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {OFF}")
+        yield f"`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {OFF}"
     if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        raise ValueError(
+        yield (
             f"`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {OFF}"
         )
+    if selector is None:
+        return
     if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
-        raise ValueError(
+        yield (
             f"`history` is {selector.config.history!r} but `adapter` is not set: {WITHOUT_ADAPTER} (`adapter: "
             "lora` or `qlora`; `history` and `gamma` are in the block `sstoken:`.)"
         )
     if "attention" in selector.needs:
-        require_prompts_in_settings(cfg)
+        yield from without_prompts_in_settings(cfg)

@@ -3,11 +3,10 @@
 from .checkpoints import newest_whole_checkpoint
 from .data import require_prompts
 from .trainer import SSTokenTrainerMixin, with_token_selection
-from .unsupported import needs_framework_loss, refuse_unsupported
+from .unsupported import refuse_unsupported
 
 __all__ = [
     "SSTokenTrainerMixin",
-    "needs_framework_loss",
     "newest_whole_checkpoint",
     "refuse_unsupported",
     "require_prompts",

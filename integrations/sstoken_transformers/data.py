@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
+
+from sstoken_plugins.refusal import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -15,20 +18,31 @@ def require_prompts(dataset: Any, way_out: str) -> None:
     """Judges the labels of the first samples, as they will be trained; `way_out` ends the error's message.
 
     Raises:
-        ValueError: if none of them has a token without label.
+        Refused: if none of them has a token without label.
     """
-    if not hasattr(dataset, "select") or "labels" not in (dataset.column_names or ()):
-        return  # a stream, which has no first samples to look at without consuming them
-    rows = dataset.select_columns("labels").select(range(min(LOOKED_AT, len(dataset))))
-    without = sum(-100 not in row["labels"] for row in rows)
-    if len(rows) and without == len(rows):
-        raise ValueError(
-            f"All of the first {len(rows)} samples have a label on every token, {NO_PROMPT}: mark the prompt with "
-            f"-100 in `labels`, or have the framework do it by the data's format and settings. {way_out}"
-        )
-    if without:
+    refuse(without_prompts(dataset, way_out))
+    n_without, n = count_without_prompt(dataset)
+    if n_without:
         logger.warning(
             "%d of the first %d samples have no prompt: their tokens are chosen by the excess loss alone.",
-            without,
-            len(rows),
+            n_without,
+            n,
         )
+
+
+def without_prompts(dataset: Any, way_out: str) -> Iterator[str]:
+    """What is wrong if none of the first samples has a prompt."""
+    n_without, n = count_without_prompt(dataset)
+    if n and n_without == n:
+        yield (
+            f"All of the first {n} samples have a label on every token, {NO_PROMPT}: mark the prompt with -100 in "
+            f"`labels`, or have the framework do it by the data's format and settings. {way_out}"
+        )
+
+
+def count_without_prompt(dataset: Any) -> tuple[int, int]:
+    """Of the first samples: how many have a label on every token, and how many were looked at."""
+    if not hasattr(dataset, "select") or "labels" not in (dataset.column_names or ()):
+        return 0, 0  # a stream, which has no first samples to look at without consuming them
+    rows = dataset.select_columns("labels").select(range(min(LOOKED_AT, len(dataset))))
+    return sum(-100 not in row["labels"] for row in rows), len(rows)

@@ -36,7 +36,9 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
     path = folder / STATE_FILE
     if not path.is_file():
         logger.warning(
-            "Checkpoint %s was saved without token selection; from here on this run selects tokens.", folder
+            "Checkpoint %s was saved without token selection, or with `save_only_model`: from here on this run "
+            "selects tokens, and its history begins anew.",
+            folder,
         )
         return
     try:
@@ -53,7 +55,7 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
     changed = {
         name: (before.get(name), value)
         for name, value in now["config"].items()
-        if before.get(name) != value and name != "history_adapter"
+        if before.get(name) != value and name not in ("history_adapter", "report_steps", "report_samples")
     }
     for name, (old, new) in changed.items():
         logger.warning("This run goes on with `%s` %r, where checkpoint %s was saved with %r.", name, new, folder, old)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins import TokenSelector, TrainingRun, plugins
 from sstoken_plugins.forward import OWN_ENTRIES
+from sstoken_plugins.refusal import refuse
 
 from .checkpoints import sound_checkpoint
 from .loader import CollatorWithLookup
@@ -17,7 +18,7 @@ from .outputs import SelectingModel
 from .recording import is_recording, record
 from .state import load_state, save_state
 from .tokenizer import fingerprint
-from .unsupported import needs_framework_loss, refuse_unsupported
+from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
 
 
 class SSTokenTrainerMixin:
@@ -43,23 +44,25 @@ class SSTokenTrainerMixin:
             ValueError: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
-        if self.is_fsdp_enabled and selector.history is not None and not selector.history.follows_shards:
-            raise ValueError(
-                f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
-                "shards: set it to 'base', 'adapter', 'recorded' or 'last_visit', or train with DDP."
-            )
+        if self.is_fsdp_enabled:
+            refuse(unsupported_by_fsdp(selector))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),
             gather=self._gather_objects,
         )
-        if reason := needs_framework_loss(self.args, self.compute_loss_func):
+        if reason := self.needs_framework_loss():
             selector.leave_loss_to_framework(reason)
         selector.attach(self.model, run)
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_StepEnd(selector))
+        plugins.plugin_manager().hook.watch(trainer=self, selector=selector)
+
+    def needs_framework_loss(self: Any) -> str | None:
+        """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
+        return needs_framework_loss(self.args, self.compute_loss_func)
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from transformers import TrainingArguments
 
+from sstoken_plugins import TokenSelector
+from sstoken_plugins.refusal import refuse
+
 
 def refuse_unsupported(args: TrainingArguments) -> None:
     """Raises:
-    ValueError: naming the option, its value and the way out.
+    Refused: naming every such option, its value and the way out.
     """
+    refuse(unsupported(args))
+
+
+def unsupported(args: TrainingArguments) -> Iterator[str]:
+    """What of a trainer's arguments can't be combined with token selection, and why."""
     if args.torch_compile:
-        raise ValueError("`torch_compile` is True, which token selection does not support yet: set it to False.")
+        yield "`torch_compile` is True, which token selection does not support yet: set it to False."
     parallelism = getattr(args, "parallelism_config", None)
     for name in ("cp_size", "sp_size", "tp_size"):
         if (size := getattr(parallelism, name, 1) or 1) > 1:
-            raise ValueError(
+            yield (
                 f"`parallelism_config` has {name}={size}, which cuts documents into pieces that are scored apart: "
                 "token selection needs whole sequences on every device. Set it to 1 and use data parallelism."
             )
     plugin = getattr(args, "deepspeed_plugin", None)
     if plugin is not None and plugin.zero_stage == 3:
-        raise ValueError(
+        yield (
             "`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2, or DDP."
         )
     if args.n_gpu > 1:
-        raise ValueError(
+        yield (
             f"{args.n_gpu} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run "
             "with `accelerate launch`, or make one GPU visible with CUDA_VISIBLE_DEVICES."
         )
@@ -40,3 +48,12 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
     if compute_loss_func is not None:
         return "`compute_loss_func` is set"
     return None
+
+
+def unsupported_by_fsdp(selector: TokenSelector) -> Iterator[str]:
+    """What can't be had where FSDP shards the weights."""
+    if selector.history is not None and not selector.history.follows_shards:
+        yield (
+            f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
+            "shards: set it to 'base', 'adapter', 'recorded' or 'last_visit', or train with DDP."
+        )

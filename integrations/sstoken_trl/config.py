@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from trl import SFTConfig
 
 from sstoken_plugins import SSTokenConfig
+from sstoken_plugins.refusal import Refused, problems_of
 
 PREFIX = "sstoken_"
 
@@ -87,7 +88,10 @@ def own_names() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        message = str(error)
-        for option in dataclasses.fields(SSTokenConfig):
-            message = message.replace(f"`{option.name}`", f"`{PREFIX}{option.name}`")
-        raise ValueError(message) from error
+        raise Refused(*map(with_own_names, problems_of(error))) from error
+
+
+def with_own_names(problem: str) -> str:
+    for option in dataclasses.fields(SSTokenConfig):
+        problem = problem.replace(f"`{option.name}`", f"`{PREFIX}{option.name}`")
+    return problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trl import SFTConfig
@@ -12,38 +12,30 @@ from sstoken_transformers.data import NO_PROMPT
 WAY_OUT = "Or set `sstoken_gamma` to 1 to select by the excess loss alone."
 
 
-def require_prompts_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> None:
-    """Judges a raw sample by its columns, before any model is loaded.
-
-    Raises:
-        ValueError: if such data will be trained without any prompt.
-    """
+def without_prompt_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> Iterator[str]:
+    """What is wrong if data with the columns of this raw sample will be trained without any prompt."""
     if "labels" in sample or "completion_mask" in sample or "assistant_masks" in sample or "input_ids" in sample:
-        return  # tokenised already; `sstoken_transformers.require_prompts` looks at the labels
+        return  # tokenised already; `sstoken_transformers.data` looks at the labels
     if "prompt" in sample and "completion" in sample:
         if args.completion_only_loss is False and not args.assistant_only_loss:
-            raise ValueError(
-                f"`completion_only_loss` is False, {NO_PROMPT}: set it to True (or leave it unset). {WAY_OUT}"
-            )
+            yield f"`completion_only_loss` is False, {NO_PROMPT}: set it to True (or leave it unset). {WAY_OUT}"
     elif ("messages" in sample or "conversations" in sample) and not args.assistant_only_loss:
-        raise ValueError(
+        yield (
             f"The data are conversations and `assistant_only_loss` is False, {NO_PROMPT}: set `assistant_only_loss` "
             f"to True, or give the data as `prompt` and `completion`. {WAY_OUT}"
         )
     elif args.dataset_text_field in sample and not args.assistant_only_loss:
-        raise ValueError(
+        yield (
             f"The data are plain text (column {args.dataset_text_field!r}), {NO_PROMPT}: give them as `prompt` and "
             f"`completion`, or as `messages` with `assistant_only_loss=True`. {WAY_OUT}"
         )
 
 
-def refuse_images(sample: Mapping[str, Any]) -> None:
-    """Raises:
-    ValueError: for vision data.
-    """
+def images(sample: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with vision data."""
     for column in ("image", "images"):
         if column in sample:
-            raise ValueError(
+            yield (
                 f"The data have a column {column!r}: token selection supports text only. Set `sstoken` to False for "
                 "vision data."
             )

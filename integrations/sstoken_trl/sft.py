@@ -55,8 +55,20 @@ def make_trainer(
     training_args: SSTokenSFTConfig,
     model_args: ModelConfig,
     dataset_args: DatasetMixtureConfig,
+    **replaced: Any,
 ) -> SSTokenSFTTrainer:
-    """Loads data and model as the arguments say."""
+    """Loads data and model as the arguments say; `replaced` are arguments of the trainer that are known already."""
+    if "train_dataset" not in replaced:
+        replaced |= trainer_data(script_args, training_args, dataset_args)
+    options = training_args.model_init_kwargs
+    arguments = trainer_arguments(training_args, model_args)
+    if "model" in replaced:  # a model that is loaded already takes none
+        training_args.model_init_kwargs = options
+    return SSTokenSFTTrainer(**{**arguments, **replaced})
+
+
+def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> dict[str, Any]:
+    """Of an `SSTokenSFTTrainer`, less the data. Loads nothing."""
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": getattr(training_args, "trust_remote_code", None)
@@ -65,16 +77,24 @@ def make_trainer(
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
     }
-    dataset = _load_dataset(script_args, dataset_args)
+    return {
+        "model": model_args.model_name_or_path,
+        "args": training_args,
+        "quantization_config": get_quantization_config(model_args),
+        "peft_config": get_peft_config(model_args),
+    }
+
+
+def trainer_data(
+    script_args: ScriptArguments, training_args: SSTokenSFTConfig, dataset_args: DatasetMixtureConfig
+) -> dict[str, Any]:
+    """The data sets of an `SSTokenSFTTrainer`."""
+    dataset = load_data(script_args, dataset_args)
     evaluates = training_args.eval_strategy != "no"
-    return SSTokenSFTTrainer(
-        model=model_args.model_name_or_path,
-        args=training_args,
-        train_dataset=dataset[script_args.dataset_train_split],
-        eval_dataset=dataset[script_args.dataset_test_split] if evaluates else None,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    return {
+        "train_dataset": dataset[script_args.dataset_train_split],
+        "eval_dataset": dataset[script_args.dataset_test_split] if evaluates else None,
+    }
 
 
 def end(trainer: SSTokenSFTTrainer) -> None:
@@ -83,7 +103,8 @@ def end(trainer: SSTokenSFTTrainer) -> None:
         trainer.end()
 
 
-def _load_dataset(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
+def load_data(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
+    """The splits of the data that the arguments name."""
     if dataset_args.datasets:
         return get_dataset(dataset_args)
     if not script_args.dataset_name:

@@ -8,11 +8,12 @@ from typing import Any
 from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.histories.base import WITHOUT_ADAPTER
-from sstoken_transformers import SSTokenTrainerMixin, needs_framework_loss, refuse_unsupported, require_prompts
+from sstoken_plugins.refusal import refuse
+from sstoken_transformers import SSTokenTrainerMixin, require_prompts
 
 from .config import SSTokenSFTConfig, own_names
-from .data import WAY_OUT, refuse_images, require_prompts_in_raw
+from .data import WAY_OUT
+from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
 
 
 class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
@@ -29,7 +30,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
     Takes the arguments of `SFTTrainer`. What cannot be combined with selection is refused before the model is loaded.
 
     Raises:
-        ValueError: naming the option, its value and the way out.
+        Refused: a ValueError that names every such option, its value and the way out.
     """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
@@ -40,7 +41,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             return
         with own_names():
             selector = TokenSelector(args.token_selection())
-            _refuse_before_loading(args, arguments, selector)
+            refuse(unsupported_arguments(arguments, selector))
         super().__init__(*positional, **named)
         if "attention" in selector.needs:
             require_prompts(self.train_dataset, WAY_OUT)
@@ -52,35 +53,5 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
         with own_names():
             return super().train(*args, **kwargs)
 
-
-def _refuse_before_loading(args: SSTokenSFTConfig, arguments: dict[str, Any], selector: TokenSelector) -> None:
-    refuse_unsupported(args)
-    if reason := needs_framework_loss(args, arguments.get("compute_loss_func")) or _needs_framework_loss(args):
-        selector.leave_loss_to_framework(reason)
-    if args.packing and args.packing_strategy == "wrapped":
-        raise ValueError(
-            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
-            "selection needs whole documents. Set it to 'bfd'."
-        )
-    model, peft_config = arguments.get("model"), arguments.get("peft_config")
-    without_adapter = peft_config is None and not hasattr(model, "peft_config")
-    if without_adapter and selector.history is not None and selector.history.requires_adapter:
-        raise ValueError(
-            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
-            f"the command line): {WITHOUT_ADAPTER}"
-        )
-    dataset = arguments.get("train_dataset")
-    sample = next(iter(dataset), None) if dataset is not None else None
-    if sample is not None:
-        refuse_images(sample)
-        if "attention" in selector.needs and arguments.get("formatting_func") is None:
-            require_prompts_in_raw(sample, args)
-
-
-def _needs_framework_loss(args: SSTokenSFTConfig) -> str | None:
-    if args.loss_type not in ("nll", "chunked_nll"):
-        return f"`loss_type` is {args.loss_type!r}"
-    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
-        # Before 1.16, TRL takes its metrics from Liger's fused loss.
-        return "`use_liger_kernel` is True"
-    return None
+    def needs_framework_loss(self) -> str | None:
+        return needs_framework_loss_under_trl(self.args) or super().needs_framework_loss()

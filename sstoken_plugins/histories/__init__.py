@@ -55,7 +55,8 @@ class History(ABC):
         self.config = config
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        """Gets the unwrapped model before training.
+        """Gets the unwrapped model before training; or one without weights, on the meta device, to find out whether it
+        could serve.
 
         Raises:
             ValueError: if this model cannot have such a history.
@@ -94,6 +95,11 @@ class History(ABC):
 
     def describe(self) -> Mapping[str, Any]:
         """What identifies this history, as JSON values. A run resumed with another description is refused."""
+        return {}
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        """Bytes that it takes, once attached, for data of so many documents and response tokens: on "device", "host"
+        (in memory) or "disk"."""
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import string
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import nn
 
 from ..config import SSTokenConfig
 from . import LiveHistory, TrainingRun
-from .base import refuse_biases, refuse_prompt_learning, require_adapter, restore_trainable
+from .base import refuse_biases, refuse_prompt_learning, require_adapter
+from .switching import AdapterSwitch, restore_trainable
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -69,6 +70,8 @@ class AdapterHistory(LiveHistory):
             module.training = was
         self._match_dtype(model, trained)
         self._drop_nothing(model)
+        self._switch = AdapterSwitch(model)
+        self._bytes = sum(p.nbytes for name, p in model.named_parameters() if self.name in name.split("."))
         del model.peft_config[self.name]
         # PEFT saves all adapter weights in the state dict except those of other adapters that it knows of.
         model.register_state_dict_post_hook(functools.partial(_leave_out, self.name))
@@ -77,19 +80,14 @@ class AdapterHistory(LiveHistory):
                 "No parameter of the model is trainable: load the adapter in training with is_trainable=True."
             )
 
-    @contextlib.contextmanager
-    def active(self, model: Any) -> Iterator[None]:
-        trained = model.active_adapter
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        try:
-            model.base_model.set_adapter(self.name, inference_mode=True)
-            yield
-        finally:
-            model.base_model.set_adapter(trained)
-            restore_trainable(model, trainable)
+    def active(self, model: Any) -> AbstractContextManager[None]:
+        return self._switch.to(model, self.name)
 
     def describe(self) -> Mapping[str, Any]:
         return {"adapter_sha256": self.fingerprint}
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        return {"device": self._bytes}
 
     def _check_base(self, model: Any) -> None:
         theirs = self._peft_config.get("base_model_name_or_path")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
-
 from . import LiveHistory, TrainingRun
+from .switching import AdapterSwitch
 
 
 class BaseHistory(LiveHistory):
@@ -29,15 +27,10 @@ class BaseHistory(LiveHistory):
                 stacklevel=2,
             )
 
-    @contextlib.contextmanager
-    def active(self, model: Any) -> Iterator[None]:
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        try:
-            with model.disable_adapter():
-                yield
-        finally:
-            # PEFT makes the whole active adapter trainable again, parts that the user had frozen included.
-            restore_trainable(model, trainable)
+        self._switch = AdapterSwitch(model)
+
+    def active(self, model: Any) -> AbstractContextManager[None]:
+        return self._switch.off(model)
 
 
 WITHOUT_ADAPTER = (
@@ -88,13 +81,5 @@ def adapter_has_learned(model: Any) -> bool:
     return any(
         bool(parameter.detach().count_nonzero())
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and ("lora_B" in name or "lora_embedding_B" in name)
+        if parameter.requires_grad and not parameter.is_meta and ("lora_B" in name or "lora_embedding_B" in name)
     )
-
-
-def restore_trainable(model: nn.Module, trainable: list[nn.Parameter]) -> None:
-    """Makes exactly these parameters require gradients."""
-    wanted = {id(parameter) for parameter in trainable}
-    for parameter in model.parameters():
-        if parameter.requires_grad != (id(parameter) in wanted):
-            parameter.requires_grad_(id(parameter) in wanted)

@@ -20,14 +20,15 @@ def made_by(model: Any, run: TrainingRun, adapter: str | None) -> dict[str, Any]
 
     Args:
         adapter: fingerprint of the history's adapter; None for the base model.
+
+    Returns:
+        For a model on the meta device, whose weights nobody knows, less than for others.
     """
+    known = {"adapter": adapter, "tokenizer": run.tokenizer}
     weights = dict(base_weights(model))
-    return {
-        "model": fingerprint(weights),
-        "adapter": adapter,
-        "tokenizer": run.tokenizer,
-        "precision": precision(model, weights, run.precision),
-    }
+    if any(parameter.is_meta for parameter in weights.values()):
+        return known
+    return {"model": fingerprint(weights), **known, "precision": precision(model, weights, run.precision)}
 
 
 def base_weights(model: Any) -> Iterator[tuple[str, nn.Parameter]]:

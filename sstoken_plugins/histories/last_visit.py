@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import SSTokenConfig
 from ..documents import Documents
-from ..store import BatchIndex, MemoryStore
+from ..store import BatchIndex, MemoryStore, stored_bytes
 from ..transfer import to_host
 from . import TrainingRun
 from .base import BaseHistory
@@ -66,6 +66,9 @@ class LastVisitHistory(StoredHistory):
         for batches in self._run.gather(mine):
             for keys, lengths, log_probs in batches:
                 self._store.put(keys, lengths, log_probs)
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        return {"host": stored_bytes(n_documents, n_response)}
 
     def state_dict(self) -> dict[str, Tensor]:
         return self._store.state_dict()

@@ -48,6 +48,9 @@ class _EarlierWeights(LiveHistory):
                 parameter.data = data
             torch.clear_autocast_cache()
 
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        return {"device": sum(weight.nbytes for weight in self._weights.values())}
+
     def state_dict(self) -> dict[str, Tensor]:
         return {f"weights.{name}": weight for name, weight in self._weights.items()}
 
@@ -119,6 +122,10 @@ class EmaHistory(_EarlierWeights):
         for name, parameter in self._trained():
             self._averages[name].lerp_(parameter.data.float(), 1 - self.config.ema_alpha)
             self._weights[name].copy_(self._averages[name])  # in float32 the two are one
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        both = {id(weight): weight for weight in (*self._weights.values(), *self._averages.values())}
+        return {"device": sum(weight.nbytes for weight in both.values())}
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"weights.{name}": average for name, average in self._averages.items()}

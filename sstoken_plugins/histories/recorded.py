@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import SSTokenConfig
 from ..documents import Documents
-from ..store import BatchIndex, DiskStore
+from ..store import BatchIndex, DiskStore, stored_bytes
 from . import LiveHistory, Lookup, TrainingRun
 from .adapter import AdapterHistory
 from .base import BaseHistory, has_adapter
@@ -80,6 +80,10 @@ class RecordedHistory(StoredHistory):
 
     def describe(self) -> Mapping[str, Any]:
         return {"made_by": self._made_by}
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        live = self._adapter.memory(n_documents, n_response) if self._adapter else {}
+        return {**live, "disk": stored_bytes(n_documents, n_response)}
 
     # Recording
 

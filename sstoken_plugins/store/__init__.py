@@ -1,6 +1,6 @@
 """Log-probabilities that are kept for later, known by the content of the document they belong to."""
 
-from .codec import MISSING, decode, encode, resolution
+from .codec import MISSING, decode, encode, resolution, stored_bytes
 from .disk import DiskStore, StoreError
 from .lookup import INDEX, BatchIndex
 from .memory import MemoryStore
@@ -15,4 +15,5 @@ __all__ = [
     "decode",
     "encode",
     "resolution",
+    "stored_bytes",
 ]

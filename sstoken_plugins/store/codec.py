@@ -32,6 +32,11 @@ def block_sizes(lengths: Tensor) -> Tensor:
     return 2 * lengths + (lengths + 3) // 4
 
 
+def stored_bytes(n_documents: int, n_response: int) -> int:
+    """Of so many documents with so many response tokens in all, their keys and lengths included."""
+    return 12 * n_documents + 2 * n_response + (n_response + 3 * n_documents) // 4
+
+
 def encode(log_probs: Tensor, lengths: Tensor) -> Tensor:
     """Blocks of documents, one behind the other.
 
@@ -42,7 +47,8 @@ def encode(log_probs: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         uint8, `block_sizes(lengths).sum()` of them.
     """
-    codes = (SCALE * (-log_probs).clamp(min=0).sqrt()).round().clamp(max=LARGEST_CODE).int()
+    # In double precision: float32's root alone would be off by more than a hundredth of a code.
+    codes = (SCALE * (-log_probs.double()).clamp(min=0).sqrt()).round().clamp(max=LARGEST_CODE).int()
     upper, lower, shift = _places(_starts(block_sizes(lengths)), lengths)
     blocks = torch.zeros(int(block_sizes(lengths).sum()), dtype=torch.int32)
     blocks[upper] = (codes >> 2) & 0xFF

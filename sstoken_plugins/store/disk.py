@@ -155,8 +155,11 @@ class DiskStore:
         text = json.dumps({**body, "sha256": _digest(body)}, indent=2) + "\n"
         with self._unfinished() as path:
             path.write_text(text, encoding="utf-8")
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.link(path, self.folder / MANIFEST)  # unlike a rename, never replaces what another writer made
+            except OSError:  # there already, or a file system without links, such as a mounted cloud drive
+                if not (self.folder / MANIFEST).exists():
+                    os.replace(path, self.folder / MANIFEST)
         self._open(verify=True)
         self.require(made_by)
 
@@ -177,28 +180,28 @@ class DiskStore:
         Raises:
             OSError: if it cannot be written; the store stays as it was.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         if not self._pending:
             return
         keys, lengths, blocks = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
         assert self.made_by is not None
         metadata = {"format": str(FORMAT), "made_by": _digest(self.made_by), "noise": repr(self.measured_noise)}
+        content = save({"keys": keys, "lengths": lengths.int(), "blocks": blocks}, metadata)
+        final = self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors"
         try:
             with self._unfinished() as path:
-                save_file({"keys": keys, "lengths": lengths.int(), "blocks": blocks}, path, metadata)
-                with path.open("rb") as file:
+                with path.open("wb") as file:
+                    file.write(content)
+                    file.flush()
                     os.fsync(file.fileno())
-                    name = hashlib.file_digest(file, "sha256").hexdigest()
-                final = self.folder / f"{name}.safetensors"
                 os.replace(path, final)
-        except Exception as error:
-            # safetensors reports the system's errors as its own.
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        except OSError as error:
+            full = error.errno == errno.ENOSPC
             raise OSError(
-                errno.ENOSPC if full else errno.EIO,
-                f"{len(blocks) / 1e6:.1f} MB of log-probabilities could not be written to {self.folder} "
-                f"({'the disk is full' if full else error}). What was recorded before is safe: "
+                error.errno,
+                f"{len(content) / 1e6:.1f} MB of log-probabilities could not be written to {self.folder} "
+                f"({'the disk is full' if full else error.strerror}). What was recorded before is safe: "
                 + ("make room" if full else "mend the cause")
                 + " and start again, recording goes on where it stopped.",
             ) from error

@@ -74,6 +74,12 @@ def test_settings(settings, no_model, changes, match):
     refused(settings, match, **changes)
 
 
+def test_all_is_said_at_once(settings, no_model):
+    refused(settings, r"(?s)`rho` is 0.0.*`gamma` is 2.0", sstoken={"rho": 0.0, "gamma": 2.0})
+    changes = {"use_eaft": True, "torch_compile": True, "train_on_inputs": True}
+    refused(settings, r"(?s)`use_eaft`.*`torch_compile`.*`train_on_inputs`", **changes)
+
+
 def test_context_parallelism(settings, no_model, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     # Without the ring attention package, which is for GPUs, Axolotl itself comes first.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from peft import PeftModel, prepare_model_for_kbit_training
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from .. import processes
 from ..trl import oracle
 from . import spy
 from .conftest import ONE_KERNEL, SPY, SSTOKEN, data, evaluation, losses, run, train, write
@@ -133,17 +132,23 @@ def test_batch_and_accumulation_do_not_matter(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(settings, adapters, tmp_path):
+@pytest.mark.parametrize("kind", ["base", "snapshot", "recorded", "last_visit"])
+def test_two_processes_are_one(settings, adapters, tmp_path, kind):
     """Every kept token of a step weighs the same, on whichever process it was."""
     settings |= {"lora_model_dir": str(adapters[0]), "optimizer": "sgd", "learning_rate": 0.1, "micro_batch_size": 2}
     settings |= {"plugins": ["tests.axolotl.spy.OnCpuPlugin", SSTOKEN], "curriculum_sampling": True}
+    own = {
+        "snapshot": {"refresh_steps": 2},
+        "recorded": {"history_store": str(tmp_path / "store"), "history_record": True},
+    }
+    settings |= {"sstoken": {"history": kind, **own.get(kind, {})}, "max_steps": 9}  # six steps are an epoch
     run("train", {**settings, "gradient_accumulation_steps": 2, "output_dir": str(tmp_path / "one")})
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "two")}))
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "axolotl.cli.train", str(path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run([sys.executable, *launch], check=True, cwd=Path(__file__).parents[2], env=env, timeout=300)
-    assert difference(saved(tmp_path / "one"), saved(tmp_path / "two")) < 1e-5
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "axolotl.cli.train", path]
+    status, printed = processes.run(sys.executable, *launch, ACCELERATE_USE_CPU="true")
+    assert status == 0, printed
+    assert difference(saved(tmp_path / "one"), saved(tmp_path / "two")) < 1e-6
 
 
 def test_full_strategy_is_plain_axolotl(settings, tmp_path):
@@ -219,3 +224,26 @@ def test_it_never_trains_without_selection_unnoticed(settings):
     hijacked = [SSTOKEN, "tests.axolotl.spy.HijackPlugin"]
     with pytest.raises(RuntimeError, match="training step 1 was done without it"):
         run("train", {**settings, "plugins": hijacked})
+
+
+@pytest.mark.parametrize("kind", ["base", "snapshot", "last_visit"])
+@pytest.mark.parametrize("layout", ["padded", "packed", "checkpointed", "nf4"])
+def test_one_pass_trains_what_two_passes_train(settings, layout, kind):
+    """The slow path scores first, takes the labels of dropped tokens away, and leaves the loss to the framework."""
+    settings |= {
+        "padded": {},
+        "packed": {"sample_packing": True, "pad_to_sequence_len": True},
+        "checkpointed": {"gradient_checkpointing": True},
+        "nf4": QLORA,
+    }[layout]
+    settings |= {
+        "optimizer": "sgd", "learning_rate": 0.1, "micro_batch_size": 2, "gradient_accumulation_steps": 2,
+        "max_steps": 4, "num_epochs": 4,
+    }  # fmt: skip
+    results = []
+    for loss in ("own", "framework"):
+        trainer = train(settings, sstoken={"loss": loss, "history": kind, "refresh_steps": 2})
+        trained = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+        results.append((losses(trainer), trained))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5 if layout != "nf4" else 1e-3)
+    assert difference(results[0][1], results[1][1]) < (1e-5 if layout != "nf4" else 1e-3)

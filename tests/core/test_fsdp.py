@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 
 from sstoken_plugins import SSTokenConfig, TokenSelector, TrainingRun, weighted_nll
 
+from .. import processes
 from .tiny import VOCABULARY, tiny
 
 
@@ -69,12 +70,22 @@ def train(config: SSTokenConfig, ranks: int, rank: int) -> dict[str, torch.Tenso
 
 
 def worker(rank: int, config: SSTokenConfig, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meeting")
     trained = train(config, ranks=2, rank=rank)
     if rank == 0:
         torch.save(trained, folder / "two.pt")
     dist.destroy_process_group()
+
+
+def train_in_two_processes(config: SSTokenConfig, folder: Path) -> None:
+    context = torch.multiprocessing.spawn(worker, (config, folder), nprocs=2, join=False)
+    deadline = time.monotonic() + 180
+    try:
+        while not context.join(timeout=5):  # raises what a process raised
+            assert time.monotonic() < deadline, "the processes wait for each other"
+    finally:
+        for pid in context.pids():
+            processes.end(pid)
 
 
 @pytest.mark.slow
@@ -87,7 +98,7 @@ def test_sharded_is_whole(tmp_path, history):
         options = {"history_store": str(tmp_path / "store"), "history_record": True}
     config = SSTokenConfig(history=history, **options)
     one = train(config, ranks=1, rank=0)
-    torch.multiprocessing.spawn(worker, (config, tmp_path), nprocs=2)
+    train_in_two_processes(config, tmp_path)
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     assert one.keys() == two.keys()
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6
@@ -96,4 +107,4 @@ def test_sharded_is_whole(tmp_path, history):
 @pytest.mark.slow
 def test_copies_do_not_follow_shards(tmp_path):
     with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="can't follow weights sharded by FSDP"):
-        torch.multiprocessing.spawn(worker, (SSTokenConfig(history="snapshot"), tmp_path), nprocs=2)
+        train_in_two_processes(SSTokenConfig(history="snapshot"), tmp_path)

@@ -16,7 +16,8 @@ import torch
 from sstoken_plugins import Documents, SSTokenConfig
 
 from ..local import byte_llama
-from ..recipes.conftest import TOP, log_of, run
+from ..processes import TOP
+from ..recipes.conftest import log_of, run
 
 
 @pytest.fixture(scope="session")

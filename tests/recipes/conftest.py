@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +8,8 @@ import pytest
 
 pytest.importorskip("transformers")
 
+from .. import processes
 from ..local import byte_llama
-
-TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +19,9 @@ def model_dir(tmp_path_factory) -> Path:
 
 def run(*command: str, **environment: str) -> str:
     """Runs Python from the top of the checkout, as the recipes say. Returns all it printed."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=TOP, env=env, text=True, timeout=300, capture_output=True, check=False
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout + done.stderr
+    status, printed = processes.run(sys.executable, *command, ACCELERATE_USE_CPU="true", **environment)
+    assert status == 0, printed[-4000:]
+    return printed
 
 
 def log_of(output: Path) -> list[dict]:

@@ -8,7 +8,10 @@ import re
 import pytest
 import yaml
 
-from .conftest import TOP, log_of, run
+from sstoken_plugins.cli import main
+
+from ..processes import TOP
+from .conftest import log_of, run
 
 RECIPES = TOP / "recipes"
 
@@ -36,6 +39,17 @@ def test_trl(model_dir, tmp_path):
     assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
 
 
+def test_a_recipe_can_be_inspected(model_dir, tmp_path):
+    pytest.importorskip("trl")
+    pytest.importorskip("pyarrow")
+    output = run(
+        "-m", "sstoken_plugins", "inspect", "--config", "recipes/trl/qlora-cpu.yaml", "--model", str(model_dir),
+        "--out", str(tmp_path), "-n", "5",
+    )  # fmt: skip
+    assert "5 samples, step 0" in output
+    assert (tmp_path / "sstoken-inspect.html").is_file()
+
+
 def test_full_fine_tuning_with_a_recorded_history(model_dir, tmp_path):
     pytest.importorskip("trl")
     output = run(
@@ -52,6 +66,22 @@ def test_trl_in_python(model_dir, tmp_path):
     pytest.importorskip("trl")
     run("recipes/trl/train.py", "--model", str(model_dir), "--output", str(tmp_path / "out"), "--steps", "2")
     assert 0.6 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.7
+
+
+@pytest.mark.parametrize("recipe", ["qlora-cpu", "full-recorded-cpu"])
+def test_the_doctor_finds_nothing_under_trl(recipe, model_dir, monkeypatch, capsys):
+    pytest.importorskip("trl")
+    monkeypatch.chdir(TOP)
+    assert main(["doctor", f"recipes/trl/{recipe}.yaml", "--model_name_or_path", str(model_dir)]) == 0
+    assert "Nothing stands in the way" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_nothing_under_axolotl(model_dir, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("axolotl")
+    monkeypatch.chdir(TOP)
+    overrides = [f"--base_model={model_dir}", f"--dataset_prepared_path={tmp_path}"]
+    assert main(["doctor", "recipes/axolotl/qlora-last-visit-cpu.yaml", *overrides]) == 0
+    assert "Nothing stands in the way" in capsys.readouterr().out
 
 
 def test_every_key_for_axolotl_is_known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sstoken_plugins.store import BatchIndex, DiskStore, MemoryStore, StoreError, resolution
 from sstoken_plugins.store.codec import SMALLEST_LOG_PROB, block_sizes, decode, encode
+
+from .. import processes
 
 MADE_BY = {"model": "m", "adapter": None, "tokenizer": "t", "precision": "float32, autocast no"}
 
@@ -90,6 +93,7 @@ def on_disk(tmp_path, rows) -> DiskStore:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.floats(-80, 0, width=32), min_size=1, max_size=9), min_size=1, max_size=8))
+@example([[-49.922664642333984]])
 def test_values_come_back_to_the_resolution(values):
     lengths = torch.tensor([len(document) for document in values])
     log_probs = torch.tensor([value for document in values for value in document])
@@ -163,6 +167,14 @@ def test_memory_keeps_the_latest(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(store.state_dict().values(), restored.state_dict().values(), strict=True)
     )
+
+
+def test_others_may_read_it(tmp_path):
+    """As they may read any file made here."""
+    made(tmp_path / "store", documents(3))
+    (tmp_path / "any").touch()
+    for path in (tmp_path / "store").iterdir():
+        assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_size_on_disk(tmp_path):
@@ -333,11 +345,23 @@ def test_two_recorders_share_a_store(tmp_path):
     for recorder in recorders:
         recorder.start()
     for recorder in recorders:
-        recorder.join()
-        assert recorder.exitcode == 0
+        processes.join(recorder, timeout=60)
     store = DiskStore(folder)
     assert len(store) == 60
     assert store.get(BatchIndex.of(padded(rows)[0]))[1] == 0
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    """Such as a cloud drive."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    made(tmp_path / "store", documents(3))
+    assert len(DiskStore(tmp_path / "store")) == 3
+    with pytest.raises(StoreError, match="was made with another model"):
+        DiskStore(tmp_path / "store").create({**MADE_BY, "model": "other"})
 
 
 def test_a_killed_recorder_goes_on(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import concatenate_datasets
 
-from sstoken_plugins import hookimpl
+from sstoken_plugins import History, hookimpl
 from sstoken_plugins.plugins import plugin_manager
 
 from .test_training import SGD, difference, losses, nf4, weights
@@ -33,6 +35,15 @@ def options(adapters, tmp_path):
 
 
 @contextlib.contextmanager
+def registered(plugin):
+    plugin_manager().register(plugin)
+    try:
+        yield
+    finally:
+        plugin_manager().unregister(plugin)
+
+
+@contextlib.contextmanager
 def selections():
     """What is selected in the micro-batches of a run."""
     seen = []
@@ -42,12 +53,8 @@ def selections():
         def observe(self, selection, record):
             seen.append(selection)
 
-    observer = Observer()
-    plugin_manager().register(observer)
-    try:
+    with registered(Observer()):
         yield seen
-    finally:
-        plugin_manager().unregister(observer)
 
 
 def by_document(seen) -> dict[tuple[int, tuple[int, ...]], tuple[list[bool], list[float]]]:
@@ -84,9 +91,14 @@ def test_forward_passes_of_a_step(make_trainer, options, history):
     assert counts[1:] == [2 if live else 1] * 11  # the first step also compares with the model's own logits
 
 
-def test_snapshot_is_renewed(make_trainer, options):
+@pytest.mark.parametrize("four_bit", [False, True], ids=["float32", "nf4"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_snapshot_is_renewed(make_trainer, options, lora, dropout, four_bit):
     """The excess loss is exactly 0 right after a renewal, and not before the next."""
-    trainer = make_trainer(max_steps=8, **options("snapshot"))  # renewed every 3 steps
+    trainer = make_trainer(
+        peft_config=replace(lora, lora_dropout=dropout), quantization_config=nf4() if four_bit else None,
+        max_steps=8, **options("snapshot"),
+    )  # fmt: skip  # renewed every 3 steps
     trainer.train()
     zero = [step for step, rel in enumerate(log(trainer, "rel_kept")) if rel == 0]
     assert zero == [0, 3, 6]
@@ -219,6 +231,29 @@ def test_last_visit_does_not_depend_on_how_a_step_is_cut(make_trainer):
         results.append(weights(trainer))
     assert difference(results[0], results[1]) < 1e-5
     assert difference(results[0], results[2]) < 1e-5
+
+
+def test_a_plugin_brings_its_own(make_trainer):
+    """Registered as the built-in ones are, and used by name."""
+
+    class Uniform(History):
+        """The model that knows nothing."""
+
+        def log_probs(self, model, inputs, documents, score):
+            return torch.full(documents.ids.shape, -math.log(model.config.vocab_size))
+
+    class Plugin:
+        @hookimpl
+        def register_histories(self, register):
+            register("uniform", Uniform)
+
+    with registered(Plugin()):
+        trainer = make_trainer(sstoken_history="uniform")
+        with selections() as seen:
+            trainer.train()
+    scores = seen[0].scores
+    expected = (scores.log_probs + math.log(trainer.model.config.vocab_size))[scores.documents.response]
+    torch.testing.assert_close(seen[0].signals["rel"][scores.documents.response], expected)
 
 
 @pytest.mark.parametrize("history", ["recorded", "last_visit"])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from sstoken_plugins.store import DiskStore
 from sstoken_trl.record import run as record
 from sstoken_trl.sft import run as train
 
+from .. import processes
 from .test_script import log_of
 
 
@@ -55,12 +52,11 @@ def test_nothing_to_record_is_said(config):
 def test_killed_and_started_again(config, tmp_path):
     """At any moment, and with two processes; what was recorded stays, and the store is sound."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "sstoken_trl.record"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     for seconds in (8, 12):
-        process = subprocess.Popen([*command, "--config", str(config)], env=env, start_new_session=True)
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        DiskStore(tmp_path / "history")
-    subprocess.run([*command, "--config", str(config)], env=env, check=True, timeout=300)
+        status, _ = processes.run(*command, "--config", config, timeout=seconds)
+        assert status is None
+        if (tmp_path / "history").exists():
+            DiskStore(tmp_path / "history")
+    status, printed = processes.run(*command, "--config", config)
+    assert status == 0, printed
     assert len(DiskStore(tmp_path / "history")) == 24

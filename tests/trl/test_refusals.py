@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from datasets import Dataset
+
+from sstoken_trl import SSTokenSFTConfig
 
 PROMPTED = [{"prompt": "w1 w2", "completion": " w3 w4"}]
 CHAT = [{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}]
@@ -44,6 +48,17 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
 )
 def test_option(make_trainer, options, match):
     refused(make_trainer, match=match, **options)
+
+
+def test_all_is_said_at_once(make_trainer):
+    with pytest.raises(ValueError, match="`sstoken_rho` is 2") as refusal:
+        SSTokenSFTConfig(sstoken=True, sstoken_rho=2, sstoken_gamma=-1, sstoken_first_visit="luck", use_cpu=True)
+    assert len(refusal.value.problems) == len(str(refusal.value).splitlines()) == 3
+    assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).problems)
+    refused(
+        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, peft_config=None,
+        match=r"(?s)`torch_compile`.*`loss_type`.*no adapter.*plain text",
+    )  # fmt: skip
 
 
 def test_data_without_prompt(make_trainer):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
-import tempfile
 
-import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
 
 from sstoken_plugins.store import DiskStore
 from sstoken_trl.sft import make_parser, run
+
+from .. import processes
 
 
 def log_of(folder):
@@ -60,19 +59,7 @@ def test_misspelt_flag_is_named(settings, capsys):
 def in_own_processes(launcher, settings, **changes):
     flags = [f"--{key}={value}" for key, value in {**settings, **changes}.items() if not isinstance(value, list)]
     flags += ["--lora_target_modules", "q_proj", "v_proj", "--sstoken"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *launcher, *flags]
-    with tempfile.TemporaryFile("w+") as output:
-        process = psutil.Popen(command, env=env, stdout=output, text=True)
-        try:
-            status = process.wait(timeout=120)
-        except psutil.TimeoutExpired:
-            status = None
-            # Their launcher puts them into sessions of their own.
-            for each in [process, *process.children(recursive=True)]:
-                each.kill()
-        output.seek(0)
-        printed = output.read()
+    status, printed = processes.run(sys.executable, "-m", *launcher, *flags, timeout=120)
     # Two processes on a CPU sometimes wait for each other when all is done, under TRL's own script too.
     assert status == 0 or (status is None and "Model saved" in printed), printed
 
@@ -115,3 +102,29 @@ def test_two_processes_end_where_one_does(settings, adapters, tmp_path, history)
         ):
             if name in x:
                 assert x[name] == pytest.approx(y[name], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_report(settings, tmp_path):
+    """Of the same samples as one process, and without a trace in the training of either."""
+    pytest.importorskip("matplotlib")
+    from sstoken_report.table import Report
+
+    launch, script = ["torch.distributed.run", "--nproc_per_node"], ["-m", "sstoken_trl.sft"]
+    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 4, "lora_dropout": 0}
+    reports = {"sstoken_report_steps": 2, "sstoken_report_samples": 9}
+    for name, number, options in (("one", 1, reports), ("two", 2, reports), ("without", 2, {})):
+        options = {**common, **options, "output_dir": tmp_path / name, "per_device_train_batch_size": 4 // number}
+        in_own_processes([*launch, str(number), *script], settings, **options)
+    two, without = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("two", "without"))
+    assert all(two[name].equal(without[name]) for name in two)
+    for step in (0, 2, 4):
+        a, b = (
+            Report.read_parquet(tmp_path / name / "sstoken-report" / f"step-{step:06d}.parquet")
+            for name in ("one", "two")
+        )
+        assert a.n_samples == b.n_samples == 9
+        assert a.columns["token_id"].tolist() == b.columns["token_id"].tolist()
+        assert a.kept.tolist() == b.kept.tolist()
+    last = [log_of(tmp_path / name)[-1]["sstoken/report_keep_rate"] for name in ("one", "two")]
+    assert last[0] == pytest.approx(last[1])

@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sstoken_report.terminal import GREY, marked
+
 from .conversations import Sample
 
 EXAMPLES = 4
@@ -80,31 +82,18 @@ def _print_examples(console: Console, trainer: Any, train: list[Sample]) -> None
         _, selection = trainer.token_selector.forward(trainer.model, batch, trainer.state.global_step)
 
     legend = Text("Which tokens of a reply train", style="bold")
-    legend.append("   ").append_text(_marked("trained on", True, coloured))
-    legend.append("  ").append_text(_marked("left out", False, coloured))
-    legend.append("  question", style=_GREY)
+    legend.append("   ").append_text(marked("trained on", True, coloured))
+    legend.append("  ").append_text(marked("left out", False, coloured))
+    legend.append("  question", style=GREY)
     console.print(legend)
     for row, i in enumerate(shown):
         reply = selection.documents.response[row]
         ids, kept = batch["input_ids"][row][reply].tolist(), selection.kept[row][reply].tolist()
-        console.print(Padding(Text(train[i]["prompt"][-1]["content"], style=_GREY), (1, 0, 0, 2), expand=False))
+        console.print(Padding(Text(train[i]["prompt"][-1]["content"], style=GREY), (1, 0, 0, 2), expand=False))
         text = Text()
         for piece, is_kept in _runs(trainer.processing_class, ids, kept):
-            text.append_text(_marked(piece, is_kept, coloured))
+            text.append_text(marked(piece, is_kept, coloured))
         console.print(Padding(text, (0, 0, 0, 4), expand=False))
-
-
-_GREY = "bright_black"
-
-
-def _marked(piece: str, kept: bool, coloured: bool) -> Text:
-    """Kept text stands out; dropped text is struck through, by colour and line or by `[-...-]`."""
-    if kept:
-        return Text(piece, style="bold green" if coloured else "")
-    inner = piece.strip()
-    lead, trail = piece[: len(piece) - len(piece.lstrip())], piece[len(piece.rstrip()) :] if inner else ""
-    struck = Text(inner, style="dim strike") if coloured else Text(f"[-{inner}-]" if inner else "")
-    return Text(lead) + struck + Text(trail)
 
 
 def _runs(tokenizer: Any, ids: list[int], kept: list[bool]) -> Iterator[tuple[str, bool]]:

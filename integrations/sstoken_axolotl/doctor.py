@@ -1,0 +1,161 @@
+"""Examines an Axolotl YAML: with Axolotl's own validation and preparation of data, and a model without weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from peft import PeftConfig, get_peft_model
+from pydantic import ValidationError
+from transformers import BitsAndBytesConfig
+
+from sstoken_plugins import TokenSelector
+from sstoken_plugins.refusal import problems_of
+from sstoken_transformers.data import without_prompts
+from sstoken_transformers.doctor.data import count, judge
+from sstoken_transformers.doctor.diagnosis import Diagnosis
+from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
+from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.tokenizer import fingerprint
+from sstoken_transformers.unsupported import unsupported_by_fsdp
+
+from .activation import continues_from_adapter
+from .args import SSTokenBlock
+from .data import WAY_OUT
+from .plugin import SSTokenPlugin
+from .unsupported import unsupported_settings
+
+PLUGIN = "sstoken_axolotl.SSTokenPlugin"
+
+
+def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
+    """Raises:
+    SystemExit: for overrides that are not written as `--key=value`.
+    """
+    found = Diagnosis("Axolotl", list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")))
+    options = _options(overrides)
+    os.environ.setdefault("AXOLOTL_TEE_STDOUT", "0")  # what it prints is not for its log
+    from axolotl.utils.tee import close_debug_log
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            cfg, refused = _load(path, options, Path(folder), found)
+            if cfg is not None:
+                _examine(cfg, None if refused else _selector(cfg, found), found)
+        finally:
+            close_debug_log()
+    return found
+
+
+def _options(overrides: Sequence[str]) -> dict[str, Any]:
+    """As Axolotl's command line reads them."""
+    from fire.parser import DefaultParseValue
+
+    options = {}
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if not name.startswith("--") or not equals:
+            print(f"sstoken doctor: error: {override!r} is not written as --key=value", file=sys.stderr)
+            raise SystemExit(2)
+        options[name.removeprefix("--")] = DefaultParseValue(value)
+    return options
+
+
+def _load(path: Path, options: dict[str, Any], folder: Path, found: Diagnosis) -> tuple[Any, bool]:
+    """The configuration, and whether its block `sstoken` is refused: then it is as without that block."""
+    from axolotl.cli.config import load_cfg
+
+    options["output_dir"] = str(folder / "out")
+    with found.looking_at("The configuration"):
+        try:
+            return load_cfg(str(path), **options), False
+        except ValidationError as error:
+            found.add(*_invalid(error))
+            if not any(each["loc"][:1] == ("sstoken",) for each in error.errors()):
+                return None, True
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        (folder / "run.yaml").write_text(yaml.safe_dump({**settings, "sstoken": {"enabled": False}}), encoding="utf-8")
+        others = {name: value for name, value in options.items() if name.partition("__")[0] != "sstoken"}
+        return load_cfg(str(folder / "run.yaml"), **others), True
+    return None, True
+
+
+def _invalid(error: ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, Exception):
+            yield from problems_of(cause)
+        else:
+            yield f"`{'.'.join(map(str, each['loc']))}`: {each['msg']} (it is {each['input']!r})."
+
+
+def _selector(cfg: Any, found: Diagnosis) -> TokenSelector | None:
+    from axolotl.integrations.base import PluginManager
+
+    block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
+    if not any(isinstance(plugin, SSTokenPlugin) for plugin in PluginManager.get_instance().plugins.values()):
+        found.add(f"`plugins` does not have `{PLUGIN}`, so this run trains on every token: add it.")
+    elif not block.enabled:
+        found.add("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
+    with found.looking_at("The selection"):
+        selector = TokenSelector(block.token_selection())
+        found.selection = selector.config.summary()
+        return selector
+    return None
+
+
+def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None:
+    found.add(*unsupported_settings(cfg, selector))
+    if selector is not None:
+        if cfg.fsdp_config:
+            found.add(*unsupported_by_fsdp(selector))
+        found.note(
+            *[" ".join(continues_from_adapter(selector, cfg)).removeprefix("NOTE: ")] * bool(cfg.lora_model_dir)
+        )
+    with found.looking_at("`load_in_4bit`"):
+        can_quantise(BitsAndBytesConfig(load_in_4bit=True) if cfg.load_in_4bit else None)
+    with found.looking_at("The data"):
+        _examine_data(_train_dataset(cfg), selector, found)
+    with found.looking_at("The model"):
+        from axolotl.loaders import load_tokenizer
+        from axolotl.loaders.utils import load_model_config
+
+        model = skeleton(load_model_config(cfg), cfg.torch_dtype, cfg.attn_implementation, found)
+        examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), found)
+    judge(found, selector, None if cfg.max_steps else cfg.num_epochs)
+
+
+def _train_dataset(cfg: Any) -> Any:
+    """As a training loads it, but for what this project's plugin refuses there."""
+    from axolotl.common.datasets import load_datasets
+    from axolotl.integrations.base import PluginManager
+
+    for plugin in PluginManager.get_instance().plugins.values():
+        loaded = None if isinstance(plugin, SSTokenPlugin) else plugin.load_datasets(cfg, preprocess=False)
+        if loaded is not None:
+            return loaded.train_dataset
+    return load_datasets(cfg=cfg).train_dataset
+
+
+def _examine_data(dataset: Any, selector: TokenSelector | None, found: Diagnosis) -> None:
+    if not hasattr(dataset, "__len__"):
+        found.note("The data are a stream: their tokens were not counted.")
+        return
+    if selector is not None and "attention" in selector.needs:
+        found.add(*without_prompts(dataset, WAY_OUT))
+    found.data = count(dataset, selector)
+
+
+def _with_adapter(model: Any, cfg: Any) -> Any:
+    from axolotl.loaders.adapter import load_lora
+
+    if cfg.adapter not in ("lora", "qlora"):
+        return model
+    if cfg.lora_model_dir:
+        return get_peft_model(model, PeftConfig.from_pretrained(cfg.lora_model_dir))
+    return get_peft_model(model, load_lora(model, cfg, config_only=True)[1])

@@ -1,0 +1,55 @@
+"""Where a run keeps its reports.
+
+OUTPUT_DIR/sstoken-report/
+    index.html             curves, and links to the pages
+    step-000100.html       the page of a report
+    step-000100.parquet    the report itself: all else can be made from it
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+FOLDER = "sstoken-report"
+
+
+def parquet_path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06d}.parquet"
+
+
+def reports(folder: Path) -> list[tuple[int, Path]]:
+    """The steps with a report, and their files, in order."""
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob("step-*.parquet")
+        if (match := re.fullmatch(r"step-(\d+)\.parquet", path.name))
+    ]
+    return sorted(found)
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Renames the folder of an earlier run, if there is one; returns its new name."""
+    if not reports(folder):
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
+def write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Has `fill` write the file, which appears whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fill(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""A few training samples, batched by the training's own data loader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sstoken_plugins import Documents
+
+from .pieces import pieces
+
+
+class Samples:
+    """Always the same samples of a training set, as the training batches them.
+
+    They come from the loader's own data set and collator, so whatever tokenises, cuts, masks, packs and looks up for
+    training does it here; its sampler is left alone, and no random number is drawn.
+
+    Attributes:
+        batches: as the collator gives them.
+        columns: what is known of the tokens before any is scored, see `table.Report`.
+    """
+
+    def __init__(self, trainer: Any, loader: Any, number: int) -> None:
+        dataset, collate = loader.dataset, loader.collate_fn
+        # What fits into a training step fits here; on a CPU, padding costs more than large batches gain.
+        batch_size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_train_batch_size
+        if not hasattr(dataset, "__len__"):
+            raise ValueError(
+                "The training data are a stream, of which no samples can be looked at without taking them from the "
+                "training: load them without streaming."
+            )
+        rows = [dataset[index] for index in _spread(dataset, number)]
+        self.batches: list[dict[str, Any]] = []
+        self._masks: list[Tensor] = []
+        places, ids, response, document, n_documents = [], [], [], [], 0
+        for group in _groups([len(row["input_ids"]) for row in rows], batch_size):
+            batch = dict(collate([dict(rows[i]) for i in group]))
+            documents = Documents.from_batch(batch)
+            mask = (documents.ids >= 0) & (documents.spread(documents.n_response) > 0)
+            self.batches.append(batch)
+            self._masks.append(mask)
+            # Documents come in the order of the rows, which may be packed: tokens are counted to find theirs.
+            ends = np.cumsum([len(rows[i]["input_ids"]) for i in group])
+            token = (documents.ids >= 0).flatten().cumsum(0).view_as(documents.ids)[mask].numpy() - 1
+            row = np.searchsorted(ends, token, side="right").clip(max=len(group) - 1)
+            places.append(np.asarray(group)[row])
+            ids.append(batch["input_ids"][mask].numpy())
+            response.append(documents.response[mask].numpy())
+            document.append(documents.ids[mask].numpy() + n_documents)
+            n_documents += documents.ids.numel()
+        self._arrange(*(np.concatenate(part) for part in (places, document, ids, response)), number)
+        texts = [
+            text
+            for sample in np.split(self.columns["token_id"], np.flatnonzero(np.diff(self.columns["sample"])) + 1)
+            for text in pieces(trainer.processing_class, sample.tolist())
+        ]
+        self.columns["text"] = np.array(texts, dtype=object)
+
+    def _arrange(
+        self, place: np.ndarray, document: np.ndarray, ids: np.ndarray, response: np.ndarray, number: int
+    ) -> None:
+        """Brings the tokens of all batches into the order of the data set, and cuts after `number` samples."""
+        order = np.lexsort((document, place))
+        starts = np.diff(document[order], prepend=-1) != 0
+        sample = np.cumsum(starts) - 1
+        self._order = order[sample < number]
+        sample = sample[sample < number]
+        first = np.flatnonzero(np.diff(sample, prepend=-1))
+        self.columns: dict[str, np.ndarray] = {
+            "sample": sample.astype(np.int32),
+            "position": (np.arange(len(sample)) - (first[sample] if len(sample) else 0)).astype(np.int32),
+            "token_id": ids[self._order].astype(np.int32),
+            "response": response[self._order],
+        }
+
+    def __len__(self) -> int:
+        sample = self.columns["sample"]
+        return int(sample[-1]) + 1 if len(sample) else 0
+
+    def arranged(self, values: Sequence[Tensor]) -> np.ndarray:
+        """(B, S) values of each batch, in the order of `columns`."""
+        flat = [batch.cpu()[mask] for batch, mask in zip(values, self._masks, strict=True)]
+        return np.concatenate([part.numpy() for part in flat])[self._order]
+
+
+def _spread(dataset: Any, number: int) -> list[int]:
+    """Rows at equal distances; fewer where a row holds several samples."""
+
+    def every(n: int) -> list[int]:
+        n = min(n, len(dataset))
+        return [i * len(dataset) // n for i in range(n)]
+
+    rows = every(number)
+    packed = [len(dataset[index].get("seq_lengths") or [0]) for index in rows]
+    return every(math.ceil(number / (sum(packed) / len(packed)))) if rows else []
+
+
+def _groups(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of the batches: the longest first, none with more tokens than `batch_size` of the longest have, and
+    little padding."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    groups: list[list[int]] = []
+    for i in order:
+        longest = lengths[groups[-1][0]] if groups else 0
+        fits = groups and (len(groups[-1]) + 1) * longest <= batch_size * lengths[order[0]]
+        if fits and lengths[i] >= 0.8 * longest:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups

@@ -1,0 +1,132 @@
+"""What the doctor found."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sstoken_plugins.refusal import problems_of
+
+from .versions import Version
+
+OWN_LOGGERS = ("sstoken_plugins", "sstoken_transformers")
+
+
+@dataclass
+class ModelFacts:
+    """What the architecture says without weights.
+
+    Attributes:
+        parameters: without the adapter.
+        trainable: parameters that train.
+        attention: the layer whose attention to the prompt is read, such as "layer 29 (LlamaAttention, sdpa)"; None if
+            none is, or none can be.
+        memory: bytes that the history takes beyond a run without it, by where: "device", "host" or "disk".
+    """
+
+    architecture: str
+    parameters: int
+    trainable: int
+    attention: str | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class DataFacts:
+    """Of the training data as they will be trained, for one epoch.
+
+    Attributes:
+        samples: documents, however they are packed.
+        left_out: rows of the data as given that the framework does not train on; None if that is not known.
+        kept_tokens: what remains of the response tokens at this rho; None without a valid selection.
+        recorded: samples with a response that are in the store of history 'recorded'; None with another history.
+    """
+
+    samples: int = 0
+    left_out: int | None = None
+    without_prompt: int = 0
+    without_response: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    kept_tokens: int | None = None
+    recorded: int | None = None
+
+
+@dataclass
+class Diagnosis:
+    """Whether a run will work with token selection. What could not be looked at is None, and a problem says why.
+
+    Attributes:
+        problems: would stop the training or train the wrong thing; each with the way out.
+        notes: worth knowing.
+        rename: gives the options in a problem the names that the user knows them by.
+    """
+
+    framework: str
+    versions: list[Version]
+    rename: Callable[[str], str] = str
+    selection: str | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    model: ModelFacts | None = None
+    data: DataFacts | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+    def add(self, *problems: str) -> None:
+        """Each problem once, however often it is met."""
+        for problem in map(self.rename, problems):
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+    def note(self, *notes: str) -> None:
+        for note in map(self.rename, notes):
+            if note not in self.notes:
+                self.notes.append(note)
+
+    @contextlib.contextmanager
+    def looking_at(self, what: str) -> Iterator[None]:
+        """What goes wrong inside is a problem, and the examination goes on behind; what is warned of is a note."""
+        handler = _Notes(self)
+        loggers = [logging.getLogger(name) for name in OWN_LOGGERS]
+        for logger in loggers:
+            logger.addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of others, who will say it again when it matters
+                yield
+        except ValueError as error:
+            self.add(*(problem if "`" in problem else f"{what}: {problem}" for problem in problems_of(error)))
+        except Exception as error:
+            self.add(f"{what}: {str(error).strip() or type(error).__name__}")
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "healthy": self.healthy,
+            "framework": self.framework,
+            "selection": self.selection,
+            "problems": self.problems,
+            "notes": self.notes,
+            "versions": {version.package: dataclasses.asdict(version) for version in self.versions},
+            "model": dataclasses.asdict(self.model) if self.model else None,
+            "data": dataclasses.asdict(self.data) if self.data else None,
+        }
+
+
+class _Notes(logging.Handler):
+    def __init__(self, found: Diagnosis) -> None:
+        super().__init__(logging.WARNING)
+        self._found = found
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._found.note(record.getMessage())

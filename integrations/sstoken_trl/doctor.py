@@ -1,0 +1,142 @@
+"""Examines the flags and the YAML of `sstoken sft`: with TRL's own trainer, on a model without weights."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from transformers import AutoConfig, IntervalStrategy
+from trl import SFTTrainer
+
+from sstoken_plugins import TokenSelector
+from sstoken_plugins.refusal import Refused
+from sstoken_transformers.data import without_prompts
+from sstoken_transformers.doctor.data import count, judge
+from sstoken_transformers.doctor.diagnosis import Diagnosis
+from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
+from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.tokenizer import fingerprint
+
+from .config import SSTokenSFTConfig, with_own_names
+from .data import WAY_OUT
+from .sft import make_parser, trainer_arguments, trainer_data
+from .unsupported import unsupported_arguments
+
+
+def examine(argv: Sequence[str]) -> Diagnosis:
+    """Raises:
+    SystemExit: for flags and keys that nobody knows.
+    """
+    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), with_own_names)
+    parsed, selector = _parse(argv, found)
+    if parsed is None:
+        return found
+    script_args, args, model_args, dataset_args = parsed
+    arguments = trainer_arguments(args, model_args)
+    with found.looking_at("The data"):
+        arguments |= trainer_data(script_args, args, dataset_args)
+    found.add(*unsupported_arguments(arguments, selector))
+    with found.looking_at("`load_in_4bit`"):
+        can_quantise(arguments["quantization_config"])
+
+    model = trainer = tokenizer = None
+    with found.looking_at("The model"):
+        model = _skeleton(arguments, found)
+    if model is not None and arguments.get("train_dataset") is not None:
+        with found.looking_at("TRL's trainer"), tempfile.TemporaryDirectory() as folder:
+            trainer = _SkeletonTrainer(
+                model=model,
+                args=_harmless(args, folder),
+                train_dataset=arguments["train_dataset"],
+                peft_config=arguments["peft_config"],
+            )
+            tokenizer = fingerprint(trainer.processing_class)
+            _examine_data(trainer.train_dataset, arguments, selector, found)
+    if model is not None:
+        with found.looking_at("TRL's trainer"):
+            # Where it has failed, it may have left half an adapter on the model.
+            model = trainer.model if trainer is not None else _with_adapter(_skeleton(arguments, found), arguments)
+            examine_model(model, selector, tokenizer, found)
+    judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None)
+    return found
+
+
+class _SkeletonTrainer(SFTTrainer):  # type: ignore[misc]
+    """Prepares data and adapter as for a training."""
+
+    def _move_model_to_device(self, model: Any, device: Any) -> Any:
+        return model  # which has no weights to move
+
+
+def _parse(argv: Sequence[str], found: Diagnosis) -> tuple[tuple[Any, ...] | None, TokenSelector | None]:
+    """The arguments and the selection. Where they are refused, as much of them as can be had."""
+    parser = make_parser(prog="sstoken doctor")
+    changes: list[str] = []
+    for _ in range(3):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                *parsed, unknown = parser.parse_args_and_config([*argv, *changes], return_remaining_strings=True)
+        except Refused as error:
+            found.add(*error.problems)
+            changes += ["--sstoken", "false"]
+        except ValueError as error:
+            found.add(str(error))
+            changes += ["--use_cpu", "true"]  # what this machine can't do, a CPU is excused from
+        else:
+            if unknown:
+                parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            return tuple(parsed), None if "--sstoken" in changes else _selector(parsed[1], found)
+    return None, None
+
+
+def _selector(args: SSTokenSFTConfig, found: Diagnosis) -> TokenSelector | None:
+    if not args.sstoken:
+        found.add("`sstoken` is False: this run trains on every token. Set it to True (`--sstoken`).")
+    with found.looking_at("The selection"):
+        selector = TokenSelector(args.token_selection())
+        found.selection = selector.config.summary()
+        return selector
+    return None
+
+
+def _skeleton(arguments: dict[str, Any], found: Diagnosis) -> Any:
+    options = arguments["args"].model_init_kwargs
+    config = AutoConfig.from_pretrained(
+        arguments["model"], revision=options["revision"], trust_remote_code=options["trust_remote_code"]
+    )
+    dtype = getattr(torch, options["dtype"] or "float32", None)  # none for "auto"
+    model = skeleton(config, dtype, options["attn_implementation"], found)
+    if getattr(arguments["quantization_config"], "load_in_4bit", False):
+        model.is_loaded_in_4bit = True  # for TRL's choice of the adapter's precision
+    return model
+
+
+def _with_adapter(model: Any, arguments: dict[str, Any]) -> Any:
+    return model if arguments["peft_config"] is None else get_peft_model(model, arguments["peft_config"])
+
+
+def _harmless(args: SSTokenSFTConfig, folder: str) -> SSTokenSFTConfig:
+    """The same arguments, for a trainer that neither writes nor sends anything."""
+    args = copy.copy(args)
+    args.output_dir, args.push_to_hub, args.report_to = folder, False, []
+    args.eval_strategy, args.load_best_model_at_end = IntervalStrategy.NO, False
+    args.model_init_kwargs = None  # they have served
+    return args
+
+
+def _examine_data(dataset: Any, arguments: dict[str, Any], selector: TokenSelector | None, found: Diagnosis) -> None:
+    given = arguments["train_dataset"]
+    if not hasattr(dataset, "__len__"):
+        found.note("The data are a stream: their tokens were not counted.")
+        return
+    if selector is not None and "attention" in selector.needs:
+        found.add(*without_prompts(dataset, WAY_OUT))
+    found.data = count(dataset, selector)
+    # A strategy of packing may cut samples, and makes more of them.
+    found.data.left_out = max(0, len(given) - found.data.samples)

@@ -1,0 +1,54 @@
+"""What cannot be combined with token selection under TRL, found before the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sstoken_plugins import TokenSelector
+from sstoken_plugins.histories.base import WITHOUT_ADAPTER
+from sstoken_transformers.unsupported import needs_framework_loss, unsupported
+
+from .config import SSTokenSFTConfig
+from .data import images, without_prompt_in_raw
+
+
+def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[str]:
+    """What of the arguments of an `SSTokenSFTTrainer` can't be combined with token selection, and why.
+
+    Args:
+        selector: None if it is not known what is selected by: then only what never works is found.
+    """
+    args: SSTokenSFTConfig = arguments["args"]
+    yield from unsupported(args)
+    if args.packing and args.packing_strategy == "wrapped":
+        yield (
+            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
+            "selection needs whole documents. Set it to 'bfd'."
+        )
+    compute_loss_func = arguments.get("compute_loss_func")
+    if reason := needs_framework_loss_under_trl(args) or needs_framework_loss(args, compute_loss_func):
+        yield from selector.problems_of_framework_loss(reason)
+    model, peft_config = arguments.get("model"), arguments.get("peft_config")
+    without_adapter = peft_config is None and not hasattr(model, "peft_config")
+    if without_adapter and selector is not None and selector.history is not None and selector.history.requires_adapter:
+        yield (
+            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
+            f"the command line): {WITHOUT_ADAPTER}"
+        )
+    dataset = arguments.get("train_dataset")
+    sample = next(iter(dataset), None) if dataset is not None else None
+    if sample is not None:
+        yield from images(sample)
+        if selector is not None and "attention" in selector.needs and arguments.get("formatting_func") is None:
+            yield from without_prompt_in_raw(sample, args)
+
+
+def needs_framework_loss_under_trl(args: SSTokenSFTConfig) -> str | None:
+    """Why the loss has to be TRL's own, over the labels of the kept tokens; None if it need not be."""
+    if args.loss_type not in ("nll", "chunked_nll"):
+        return f"`loss_type` is {args.loss_type!r}"
+    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
+        # Before 1.16, TRL takes its metrics from Liger's fused loss.
+        return "`use_liger_kernel` is True"
+    return None

@@ -1,0 +1,172 @@
+"""One contender of the benchmark, in a process of its own: a real training that goes on step by step when told to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# What each trains with, beside the settings that all share. `plain` is TRL's own trainer without this package.
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "recorded": {"sstoken_history": "recorded", "sstoken_history_record": True},
+    "last_visit": {"sstoken_history": "last_visit"},
+    "base": {"sstoken_history": "base"},
+    "snapshot": {"sstoken_history": "snapshot", "sstoken_refresh_steps": 100},
+    "framework_loss": {"sstoken_history": "base", "sstoken_loss": "framework"},
+    "naive": {},
+    "bare": {},
+}
+STEPS_PER_EPOCH = 2  # so that last_visit meets its samples again soon
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a row of the table is measured at."""
+
+    model: str  # folder of the model
+    tokens: int  # of each sample
+    batch: int
+    vocabulary: int
+    precision: str  # bfloat16, float32 or 4bit
+    gradient_checkpointing: bool
+    rho: float = 0.6
+    prompt: float = 0.25  # share of a sample's tokens
+    lora_r: int = 16
+
+
+def serve(name: str, point: Point, threads: int, connection: Connection) -> None:
+    """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it."""
+    torch.set_num_threads(threads)
+    _be_quiet()
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+            trainer = _trainer(name, point, Path(folder))
+            trainer.add_callback(_OnDemand(connection))
+            trainer.train()
+    except Exception as error:
+        connection.send({"error": f"{type(error).__name__}: {error}"})
+
+
+def _trainer(name: str, point: Point, folder: Path) -> Any:
+    from naive import BareTrainer, NaiveTrainer
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+    from trl import SFTTrainer
+
+    from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
+
+    options = dict(CONTENDERS[name])
+    others = {"plain": SFTTrainer, "naive": NaiveTrainer, "bare": BareTrainer}
+    if name not in others:
+        options |= {"sstoken": True, "sstoken_rho": point.rho}
+    if name == "recorded":
+        options["sstoken_history_store"] = str(folder / "store")
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    cls = others.get(name, SSTokenSFTTrainer)
+    torch.manual_seed(0)
+    return cls(
+        model=point.model,
+        args=SSTokenSFTConfig(
+            output_dir=str(folder),
+            model_init_kwargs={
+                "dtype": "float32" if point.precision == "float32" else "bfloat16",
+                "attn_implementation": "eager" if name == "naive" else "sdpa",
+            },
+            per_device_train_batch_size=point.batch,
+            max_length=None,
+            max_steps=10_000,
+            gradient_checkpointing=point.gradient_checkpointing,
+            bf16=torch.cuda.is_available(),
+            use_cpu=not torch.cuda.is_available(),
+            logging_steps=10,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            **options,
+        ),
+        train_dataset=_samples(point),
+        quantization_config=quantization if point.precision == "4bit" else None,
+        peft_config=LoraConfig(
+            r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear"
+        ),
+    )
+
+
+def _samples(point: Point) -> Any:
+    from datasets import Dataset
+
+    rng = random.Random(0)
+    n_prompt = int(point.prompt * point.tokens)
+    rows = []
+    for _ in range(STEPS_PER_EPOCH * point.batch):
+        ids = [rng.randrange(point.vocabulary) for _ in range(point.tokens)]
+        rows.append({"input_ids": ids, "labels": [-100] * n_prompt + ids[n_prompt:]})
+    return Dataset.from_list(rows)
+
+
+class _OnDemand:
+    """A callback: a step lasts from one call to the next, so loading its batch and logging belong to it."""
+
+    def __new__(cls, connection: Connection) -> Any:
+        from transformers import TrainerCallback
+
+        class OnDemand(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                self._wait(control)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - self._began
+                connection.send({"seconds": seconds, "peak_mb": _peak()})
+                self._wait(control)
+
+            def _wait(self, control: Any) -> None:
+                if connection.recv() == "stop":
+                    control.should_training_stop = True
+                _reset_peak()
+                self._began = time.perf_counter()
+
+        return OnDemand()
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):  # Linux alone can reset the peak of a process
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> float:
+    """MB: of the device; on a CPU, of the whole process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return float(peak.split()[1]) / 1e3
+
+
+def _be_quiet() -> None:
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("sstoken_plugins").setLevel(logging.ERROR)
