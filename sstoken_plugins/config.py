@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,13 +29,23 @@ class SSTokenConfig:
 
     strategy: str = _option(
         "sstoken",
-        "Which tokens train: 'sstoken', 'signal' (the best rho by the one signal named in `signal`), 'random', "
-        "'full', or the name a plugin registered.",
+        "Which tokens train: 'sstoken', 'sstoken_trimmed' (the same, but never noise, see `trim`), 'trimmed' (all but "
+        "noise), 'signal' (the best rho by the one signal named in `signal`), 'random', 'full', or the name a plugin "
+        "registered.",
     )
     rho: float = _option(0.6, "Fraction of each sample's response tokens that trains, in (0, 1].")
     gamma: float = _option(
         0.5,
         "Weight of the retrospective excess loss in the score, in [0, 1]; the attention to the prompt gets the rest.",
+    )
+    trim: float = _option(
+        1.0,
+        "Strategies 'trimmed' and 'sstoken_trimmed' take a token for noise if it gets at most this many times the "
+        "probability of a uniform guess over the vocabulary.",
+    )
+    trim_by: str = _option(
+        "history",
+        "Whose probability that is: that of the 'history', or of the 'current' model (no extra forward pass).",
     )
     history: str = _option(
         "base",
@@ -103,6 +114,13 @@ class SSTokenConfig:
                 f"`gamma` is {self.gamma}, but it weighs the retrospective excess loss against the attention to the "
                 "prompt: set it in [0, 1], for example 0.5 (1.0 is the excess loss alone, 0.0 the attention alone)."
             )
+        if not 0 < self.trim < math.inf:
+            yield (
+                f"`trim` is {self.trim}, but it is the probability below which a token is noise, in multiples of a "
+                "uniform guess: set it above 0, for example 1.0 (smaller drops less)."
+            )
+        if self.trim_by not in ("history", "current"):
+            yield f"`trim_by` is {self.trim_by!r}: set it to 'history' or 'current'."
         if self.rel_warmup_steps < 0:
             yield f"`rel_warmup_steps` is {self.rel_warmup_steps}, but it counts steps: set it to 0 or more."
         if self.loss not in ("auto", "own", "framework"):
@@ -115,9 +133,9 @@ class SSTokenConfig:
         yield from self._problems_of_history()
         if self.strategy == "signal" and not self.signal:
             yield "`strategy` is 'signal' but `signal` is not set: set it to the name of a signal."
-        if self.signal and self.strategy == "sstoken":
+        if self.signal and self.strategy in ("sstoken", "sstoken_trimmed", "trimmed"):
             yield (
-                f"`signal` is {self.signal!r} but `strategy` is 'sstoken', which reads 'rel' and 'attention' and "
+                f"`signal` is {self.signal!r} but `strategy` is {self.strategy!r}, which reads signals of its own and "
                 "would ignore it: set `strategy` to 'signal', or remove `signal`."
             )
 
@@ -161,13 +179,15 @@ class SSTokenConfig:
     def summary(self) -> str:
         """One line that says what was chosen, for banners and logs."""
         shown = [f"strategy={self.strategy}"]
-        if self.strategy != "full":
+        if self.strategy not in ("full", "trimmed"):
             shown.append(f"rho={self.rho:g}")
-        if self.strategy == "sstoken":
+        if self.strategy in ("sstoken", "sstoken_trimmed"):
             shown.append(f"gamma={self.gamma:g}")
+        if self.strategy in ("trimmed", "sstoken_trimmed"):
+            shown.append(f"trim={self.trim:g} (by the {self.trim_by})")
         if self.signal:
             shown.append(f"signal={self.signal}")
-        if self.strategy not in ("full", "random") and not (self.strategy == "sstoken" and self.gamma == 0):
+        if self._may_read_history():
             details = {
                 "snapshot": f"refresh_steps={self.refresh_steps:g}",
                 "ema": f"ema_alpha={self.ema_alpha:g}",
@@ -181,6 +201,13 @@ class SSTokenConfig:
         if self.options:
             shown.append(f"options={self.options}")
         return ", ".join(shown)
+
+    def _may_read_history(self) -> bool:
+        if self.strategy in ("sstoken", "sstoken_trimmed") and self.gamma > 0:
+            return True
+        if self.strategy in ("trimmed", "sstoken_trimmed"):
+            return self.trim_by == "history"
+        return self.strategy not in ("full", "random", "sstoken")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:

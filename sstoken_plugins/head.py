@@ -222,7 +222,7 @@ def token_log_probs(
         elements = CPU_CHUNK_ELEMENTS if hidden.device.type == "cpu" else CHUNK_ELEMENTS
         per_token = _ChunkedLogProbs.apply(
             project,
-            max(1, elements // _vocabulary(head)),
+            max(1, elements // vocabulary_size(head)),
             statistics,
             n_kept,
             labels.to(hidden.device).flatten()[places].clamp(min=0),  # should they have changed, `Health` will say so
@@ -260,7 +260,8 @@ def _put_back(values: Tensor | None, places: Tensor, shape: torch.Size) -> Any:
     return values.new_zeros(shape.numel()).index_copy(0, places, values).view(shape)
 
 
-def _vocabulary(head: nn.Module) -> int:
+def vocabulary_size(head: nn.Module) -> int:
+    """How many logits it makes."""
     for name in ("out_features", "num_embeddings"):
         if isinstance(size := getattr(head, name, None), int):
             return size

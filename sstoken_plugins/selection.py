@@ -22,6 +22,7 @@ class TokenScores:
         history_log_probs: under the history model; None if no signal in use needs it.
         attention: mass on the prompt, in [0, 1]; None if no signal in use needs it.
         step: optimizer steps done so far.
+        vocabulary: how many tokens the model chooses from.
     """
 
     documents: Documents
@@ -31,6 +32,7 @@ class TokenScores:
     history_log_probs: Tensor | None
     attention: Tensor | None
     step: int
+    vocabulary: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .config import SSTokenConfig
 from .documents import IGNORE_INDEX, Documents
 from .dropout import Dropout
 from .forward import TokenForward, UnreadableHead, check_against_logits, logits_forward, token_forward, unwrapped
-from .head import output_head
+from .head import output_head, vocabulary_size
 from .health import Health, require_finite
 from .histories import History, Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
@@ -63,7 +63,7 @@ class TokenSelector:
         self._model: nn.Module | None = None
         self._health = Health()
         self._checked = self._needs_logits = False
-        self._passes = 0
+        self._passes = self._vocabulary = 0
         self._framework_loss = False
         if config.loss == "framework":
             self.leave_loss_to_framework("`loss` says so")
@@ -83,6 +83,7 @@ class TokenSelector:
             ValueError: if this model cannot serve what was asked for.
         """
         self._model = model
+        self._vocabulary = vocabulary_size(output_head(model))
         keep_4bit_differentiable(model)
         if Dropout(output_head(model)).active:
             self.leave_loss_to_framework(
@@ -320,6 +321,7 @@ class TokenSelector:
             history_log_probs=history_log_probs,
             attention=measured.attention,
             step=step,
+            vocabulary=self._vocabulary,
         )
 
     def _selection(

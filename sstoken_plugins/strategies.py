@@ -75,7 +75,8 @@ class _KeepBest(Strategy):
     def denominator(self, n_response: Tensor) -> Tensor:
         return keep_count(n_response, self.config.rho)
 
-    n_kept = denominator
+    def n_kept(self, n_response: Tensor) -> Tensor | None:
+        return self.denominator(n_response)
 
 
 class SSToken(_KeepBest):

@@ -295,7 +295,7 @@ def test_signal_keeps_the_highest(model, batch):
     [
         ({"strategy": "nope"}, "strategy", "full, random, signal, sstoken"),
         ({"history": "nope"}, "history", "adapter, base"),
-        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, loss, noise, rel"),
+        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, history_plausibility, loss, noise"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):
@@ -313,7 +313,7 @@ def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):
         ({"gamma": 2}, "`gamma` is 2"),
         ({"rel_warmup_steps": -1}, "`rel_warmup_steps` is -1"),
         ({"strategy": "signal"}, "`signal` is not set"),
-        ({"signal": "loss"}, "`strategy` is 'sstoken', which reads 'rel' and 'attention'"),
+        ({"signal": "loss"}, "`strategy` is 'sstoken', which reads signals of its own"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(options, message):
