@@ -54,9 +54,9 @@ class Strategy(ABC):
         return n_response
 
     def n_kept(self, n_response: Tensor) -> Tensor | None:
-        """How many tokens of a document get a weight, if that follows from the labels alone: (N,) int64, or None.
+        """How many tokens of a document get a weight at most, if the labels alone tell: (N,) int64, or None.
 
-        Where it is known, the host need not ask the device for it.
+        Where it is known, the host need not ask the device how many there are.
         """
         return None
 

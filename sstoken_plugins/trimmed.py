@@ -84,9 +84,6 @@ class SSTokenTrimmed(SSToken):
         best = keep_best(torch.where(plausible, score, -torch.inf), documents, self.config.rho)
         return (best & plausible).float()
 
-    def n_kept(self, n_response: Tensor) -> Tensor | None:
-        return None
-
 
 @hookimpl
 def register_signals(register: Callable[[str, type[Signal]], None]) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
-# What each trains with, beside the settings that all share. `plain` is TRL's own trainer without this package.
+# What each trains with, beside the settings that all share. `plain` is TRL's own trainer without this package, `full`
+# the same training on every token through this package's output head.
 CONTENDERS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "full": {"sstoken_strategy": "full"},
     "recorded": {"sstoken_history": "recorded", "sstoken_history_record": True},
     "last_visit": {"sstoken_history": "last_visit"},
     "base": {"sstoken_history": "base"},

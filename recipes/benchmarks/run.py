@@ -9,8 +9,9 @@ Every contender trains in a process of its own, a real trainer on a model with r
 turns, step by step, so that whatever slows the machine down slows all of them. What counts is the median over rounds
 of the ratio to plain fine-tuning's step of the same round. Writes results.json, and with --plot a plot, into --output.
 
-`naive` writes the method down as one would first; `bare` has neither scores nor loss, so that what is above it is the
-own part of each.
+`full` trains on every token through this package's output head, so that the rest above it is what the selection
+costs; `naive` writes the method down as one would first; `bare` has neither scores nor loss, so that what is above it
+is the own part of each.
 """
 
 from __future__ import annotations

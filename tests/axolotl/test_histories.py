@@ -99,6 +99,19 @@ def test_auto_resume_passes_over_what_was_not_finished(settings, block, tmp_path
     assert difference(whole, saved(settings["output_dir"])) == 0
 
 
+@pytest.mark.parametrize("history", ["adapter", "ema"])
+def test_the_best_adapter_alone_is_kept(settings, block, four_chats, history):
+    out = Path(settings["output_dir"])
+    settings |= {"test_datasets": data(four_chats), "load_best_model_at_end": True, "learning_rate": 0.1}
+    steps = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_steps": 2, "save_total_limit": 1}
+    trainer = train(settings, sstoken=block(history), **steps)
+    best = Path(trainer.state.best_model_checkpoint)
+    assert {path.name for path in out.glob("checkpoint-*")} <= {best.name, "checkpoint-4"}
+    assert difference(saved(best), saved(out)) == 0
+    assert not any("sstoken_history" in name for name in saved(out))
+    assert not list(out.glob("sstoken*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES)
 def test_killed_five_times(settings, block, tmp_path, chats, history):

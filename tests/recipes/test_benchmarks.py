@@ -37,5 +37,5 @@ def test_every_contender_is_measured_over_a_grid_and_drawn(tmp_path):
     assert [(row["precision"], row["tokens"]) for row in rows] == [
         ("bfloat16", 32), ("bfloat16", 64), ("4bit", 32), ("4bit", 64),
     ]  # fmt: skip
-    assert len(rows[0]["contenders"]) == 8
+    assert len(rows[0]["contenders"]) == 9
     assert (tmp_path / "results.svg").stat().st_size > 1000

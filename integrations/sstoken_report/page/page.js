@@ -5,6 +5,7 @@
   const samples = document.getElementById("samples");
   const [detail, changes] = ["detail", "changes"].map((id) => document.getElementById(id));
   const scale = {}; // what counts as full colour, by view
+  let overview; // the timer of its next drawing, which waits until a slider rests
 
   function view() {
     return document.body.dataset.view;
@@ -53,8 +54,8 @@
     token.classList.add("shown");
   }
 
-  function selectionChanged() {
-    const changed = reselect(report, report.rho, report.gamma);
+  function selectionChanged(rho, gamma) {
+    const changed = reselect(report, rho, gamma);
     changes.textContent = changed
       ? `${changed} of ${report.kept.length} tokens (${percent(changed, report.kept.length)}) change their fate`
       : "as in the report";
@@ -62,26 +63,24 @@
     document.querySelectorAll("details.sample").forEach((sample) => {
       showTitle(report, Number(sample.dataset.sample), sample.firstElementChild);
     });
-    showOverview(report);
+    clearTimeout(overview);
+    overview = setTimeout(() => showOverview(report), 150);
   }
 
   function wireSlider(name, isUsable) {
     const slider = document.getElementById(name);
     const shown = document.querySelector(`output[for=${name}]`);
-    const show = () => { shown.textContent = report[name] ?? "–"; };
     slider.disabled = !isUsable;
-    if (report[name] !== null) slider.value = report[name];
-    show();
-    slider.addEventListener("input", () => {
-      report[name] = Number(slider.value);
-      show();
-      selectionChanged();
-    });
-    return () => {
-      report[name] = report.about[name];
-      if (report[name] !== null) slider.value = report[name];
-      show();
+    const reset = () => {
+      if (report.about[name] !== null) slider.value = report.about[name];
+      shown.textContent = report.about[name] ?? "–"; // a slider has steps, and may not stand where the report does
     };
+    reset();
+    slider.addEventListener("input", () => {
+      shown.textContent = slider.value;
+      selectionChanged(...["rho", "gamma"].map((each) => (each === name ? Number(slider.value) : report[each])));
+    });
+    return reset;
   }
 
   for (const input of document.querySelectorAll("input[name=view]")) {
@@ -98,7 +97,7 @@
   ];
   document.getElementById("reset").addEventListener("click", () => {
     resets.forEach((reset) => reset());
-    selectionChanged();
+    selectionChanged(report.about.rho, report.about.gamma);
   });
   document.getElementById("open-all").addEventListener("click", (event) => {
     const open = event.target.getAttribute("aria-pressed") !== "true";

@@ -84,8 +84,10 @@ function rankAll(report) {
 // Selects again by other values; returns how many tokens meet another fate than in the report.
 function reselect(report, rho, gamma) {
   report.rho = rho;
-  report.gamma = gamma;
-  rankAll(report);
+  if (report.gamma !== gamma) {
+    report.gamma = gamma;
+    rankAll(report);
+  }
   let changed = 0;
   for (const { from, to } of report.samples) {
     const k = keepCount(to - from, rho);
