@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from .conftest import TOP
+from ..processes import TOP
 
 for module in ("trl", "chatterbot_corpus", "pandas", "scipy", "matplotlib"):
     pytest.importorskip(module)
