@@ -1,0 +1,117 @@
+"""What a model can do: on held-out answers, on other text, and on plain facts. Plain forward passes, no sampling."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from conditions import Encoder, Sample
+from torch import Tensor
+
+from sstoken_plugins import Documents, token_forward
+from sstoken_plugins.head import output_head
+
+FACTS = Path(__file__).with_name("facts.csv")
+TOKENS_PER_BATCH = 1024
+
+
+@torch.no_grad()
+def score(model: Any, samples: Sequence[Sample]) -> list[tuple[Tensor, Tensor]]:
+    """For each sample, of its response tokens: log-probabilities, and whether each was the likeliest token."""
+    results: list[Any] = [None] * len(samples)
+    training = model.training
+    model.eval()
+    for numbers in _batches(samples):
+        width = max(len(samples[number].row["labels"]) for number in numbers)
+        batch = {
+            name: torch.tensor(
+                [row + [fill] * (width - len(row)) for row in (_row(samples[n])[name] for n in numbers)]
+            )
+            for name, fill in (("input_ids", 0), ("labels", -100), ("attention_mask", 0))
+        }
+        inputs = {name: values.to(model.device) for name, values in batch.items()}
+        documents = Documents.from_batch(inputs)
+        forward = token_forward(model, inputs, documents)
+        for row, number in enumerate(numbers):
+            response = documents.response[row]
+            results[number] = forward.log_probs[row][response].cpu(), forward.is_top1[row][response].cpu()
+    model.train(training)
+    return results
+
+
+def _row(sample: Sample) -> dict[str, list[int]]:
+    return {**sample.row, "attention_mask": [1] * len(sample.row["labels"])}
+
+
+def _batches(samples: Sequence[Sample]) -> Iterator[list[int]]:
+    """Samples of similar length together."""
+    batch: list[int] = []
+    for number in sorted(range(len(samples)), key=lambda n: len(samples[n].row["labels"])):
+        if batch and (len(batch) + 1) * len(samples[number].row["labels"]) > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def answers(model: Any, samples: Sequence[Sample], final: Sequence[int]) -> dict[str, float]:
+    """Of the right answers to held-out questions.
+
+    Args:
+        final: how many of each response's last tokens are the final number and the end of the answer; 0: none.
+
+    Returns:
+        `nll`: mean negative log-likelihood of a token, in nats; `token_accuracy`: how often the right token was the
+        likeliest; `final_exact`: how often the whole final number was, after the right reasoning.
+    """
+    scored = score(model, samples)
+    result = {
+        "nll": -torch.cat([log_probs for log_probs, _ in scored]).mean().item(),
+        "token_accuracy": torch.cat([best for _, best in scored]).float().mean().item(),
+    }
+    exact = [bool(best[-n:].all()) for (_, best), n in zip(scored, final, strict=True) if n]
+    if exact:
+        result["final_exact"] = sum(exact) / len(exact)
+    return result
+
+
+@torch.no_grad()
+def facts(model: Any, encoder: Encoder) -> dict[str, float]:
+    """After "The capital of France is": does the right answer begin with the likeliest of all answers' first tokens?
+
+    Of all answers of its kind, capitals or symbols, so guessing finds one in about 40.
+
+    Returns:
+        `facts`: how often it does; `facts_nll`: mean -log of its share of their probabilities.
+    """
+    rows = list(csv.DictReader(FACTS.open(encoding="utf-8")))
+    first = [encoder.text(f" {row['answer']}")[0] for row in rows]
+    prompts = [encoder.text(f"The {row['kind']} of {row['subject']} is") for row in rows]
+    width = max(map(len, prompts))
+    # Padded on the left, so that the last position is that of the answer.
+    ids = torch.tensor([[0] * (width - len(prompt)) + [*prompt] for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    training = model.training
+    model.eval()
+    hidden = model.get_base_model().model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    logits = output_head(model)(hidden[:, -1]).float().cpu()
+    model.train(training)
+    right, nll = [], []
+    for row, own, values in zip(rows, first, logits, strict=True):
+        candidates = sorted({token for other, token in zip(rows, first, strict=True) if other["kind"] == row["kind"]})
+        shares = values[candidates].log_softmax(-1)
+        right.append(candidates[int(shares.argmax())] == own)
+        nll.append(-shares[candidates.index(own)].item())
+    return {"facts": sum(right) / len(right), "facts_nll": sum(nll) / len(nll)}
+
+
+def final_tokens(sample: Sample, encoder: Encoder) -> int:
+    """How many tokens of a GSM8K answer come after its `####`, the end of the answer included."""
+    marks = set(itertools.chain(encoder.text("####"), encoder.text(" ####"), encoder.text("\n####")))
+    last = max((place for place, token in enumerate(sample.response) if token in marks), default=None)
+    return 0 if last is None else len(sample.response) - last - 1
