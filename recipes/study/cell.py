@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -109,6 +110,7 @@ def run(cell: Cell, model: str, gsm8k_folder: Path | None) -> dict[str, Any]:
         "cpu_seconds": cpu_seconds,
         "memory_mb": memory,
         "device": _device(),
+        "commit": _commit(),
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
@@ -257,6 +259,15 @@ def _device() -> str:
             if line.startswith("model name"):
                 return f"CPU {line.split(':')[1].strip()}"
     return f"CPU {platform.machine()}"
+
+
+@functools.cache
+def _commit() -> str | None:
+    """Of this repository, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return None
 
 
 @functools.cache
