@@ -296,7 +296,7 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
 
 
 def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()) -> None:
-    """Writes study.csv and, where there are enough seeds, summary.md and summary.svg.
+    """Writes study.csv and summary.md and, where there are enough seeds, summary.svg.
 
     Args:
         target: folder to write to, if not `folder`.
@@ -313,24 +313,16 @@ def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()
     target.mkdir(parents=True, exist_ok=True)
     table.to_csv(target / "study.csv", index=False, float_format="%.6g")
     averages = means(table)
+    parts = ["# The study's results\n", _about(table)]
     if averages.empty:
-        print(f"Fewer than {MINIMUM_SEEDS} seeds beside the controls: {target / 'study.csv'} has the cells.")
-        return
-    text = "\n".join(
-        [
-            "# The study's results\n",
-            _about(table),
-            words(averages),
-            "![](summary.svg)\n",
-            glance(averages),
-            tables(averages),
-            _missing(table, folder, planned),
-        ]
-    )
-    (target / "summary.md").write_text(text, encoding="utf-8")
-    plot(averages, table, target / "summary.svg")
-    print(words(averages))
-    print(f"Written: {target}/study.csv, summary.md, summary.svg")
+        parts.append(f"Nothing has run with {MINIMUM_SEEDS} seeds beside its controls yet: no verdict.\n")
+    else:
+        plot(averages, table, target / "summary.svg")
+        parts += [words(averages), "![](summary.svg)\n", glance(averages), tables(averages)]
+        print(words(averages))
+    parts.append(_missing(table, folder, planned))
+    (target / "summary.md").write_text("\n".join(parts), encoding="utf-8")
+    print(f"Written: study.csv, summary.md{'' if averages.empty else ', summary.svg'} in {target}")
 
 
 def _about(table: pd.DataFrame) -> str:
