@@ -262,20 +262,22 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     rows = averages[[tuple(values) in settings for values in averages[SETTING].itertuples(index=False, name=None)]]
     order = list(rows.groupby("strategy").nll_vs_full.max().sort_values(ascending=False).index)
     colours = {"better": "#0072b2", "worse": "#d55e00", "same": "#888888"}
+    markers = {"better": "o", "worse": "s", "same": "D"}
     figure, axes = plt.subplots(
         1, len(settings), figsize=(3 * len(settings) + 2, 0.3 * len(order) + 1.9), sharey=True, squeeze=False
     )
     for axis, setting in zip(axes[0], settings, strict=True):
         group = rows[(rows[SETTING] == list(setting)).all(axis=1)]
         for _, row in group.iterrows():
-            height, colour = order.index(row.strategy), colours[verdict(row, "nll")]
+            word = verdict(row, "nll")
+            height, colour = order.index(row.strategy), colours[word]
             own = table[(table[SETTING] == list(setting)).all(axis=1)].pivot(
                 index="seed", columns="strategy", values="nll"
             )
             seeds = (own[row.strategy] - own[PLAIN]).dropna()
             axis.scatter(seeds, [height] * len(seeds), s=9, color=colour, alpha=0.4, lw=0)
             half = 0 if row.strategy == PLAIN else row.nll_vs_full_half
-            axis.errorbar(row.nll_vs_full, height, xerr=half, fmt="o", color=colour, capsize=3, ms=5)
+            axis.errorbar(row.nll_vs_full, height, xerr=half, fmt=markers[word], color=colour, capsize=3, ms=5)
         axis.axvline(0, color="#444444", lw=0.9, zorder=0)
         axis.set_title(title(setting).replace(": ", "\n"), fontsize=10)
         axis.set_yticks(range(len(order)), order)
@@ -283,7 +285,7 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
         furthest = (group.nll_vs_full.abs()).max() * 1.35 + 0.02
         axis.set_xlim(-furthest, furthest)
     for word, text in (("better", "better than plain"), ("same", "no difference shown"), ("worse", "worse")):
-        axes[0][0].plot([], [], "o", color=colours[word], label=text)
+        axes[0][0].plot([], [], markers[word], color=colours[word], label=text)
     figure.legend(loc="lower right", fontsize=8, frameon=False, ncols=3)
     figure.suptitle("Held-out loss compared with plain fine-tuning, in nats a token (left is better)", fontsize=11)
     figure.text(0.01, 0.01, "bars: 95 % interval, paired by seed; small dots: seeds", fontsize=8)
@@ -296,7 +298,7 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
 
 
 def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()) -> None:
-    """Writes study.csv and, where there are enough seeds, summary.md and summary.svg.
+    """Writes study.csv and summary.md and, where there are enough seeds, summary.svg.
 
     Args:
         target: folder to write to, if not `folder`.
@@ -313,24 +315,16 @@ def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()
     target.mkdir(parents=True, exist_ok=True)
     table.to_csv(target / "study.csv", index=False, float_format="%.6g")
     averages = means(table)
+    parts = ["# The study's results\n", _about(table)]
     if averages.empty:
-        print(f"Fewer than {MINIMUM_SEEDS} seeds beside the controls: {target / 'study.csv'} has the cells.")
-        return
-    text = "\n".join(
-        [
-            "# The study's results\n",
-            _about(table),
-            words(averages),
-            "![](summary.svg)\n",
-            glance(averages),
-            tables(averages),
-            _missing(table, folder, planned),
-        ]
-    )
-    (target / "summary.md").write_text(text, encoding="utf-8")
-    plot(averages, table, target / "summary.svg")
-    print(words(averages))
-    print(f"Written: {target}/study.csv, summary.md, summary.svg")
+        parts.append(f"Nothing has run with {MINIMUM_SEEDS} seeds beside its controls yet: no verdict.\n")
+    else:
+        plot(averages, table, target / "summary.svg")
+        parts += [words(averages), "![](summary.svg)\n", glance(averages), tables(averages)]
+        print(words(averages))
+    parts.append(_missing(table, folder, planned))
+    (target / "summary.md").write_text("\n".join(parts), encoding="utf-8")
+    print(f"Written: study.csv, summary.md{'' if averages.empty else ', summary.svg'} in {target}")
 
 
 def _about(table: pd.DataFrame) -> str:
