@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -25,7 +27,10 @@ SDPA_AND_EAGER = [
 ]  # fmt: skip
 EAGER_ONLY = ["gemma2", "gpt_oss"]
 HYBRID = {"qwen3_next": 1, "minimax": 0, "jamba": 0}  # and their last layer of softmax attention
-WITHOUT_INTERFACE = ["bloom", "mpt", "gptj", "codegen", "xglm"]
+WITHOUT_INTERFACE = ["bloom", "mpt", "xglm"]
+(SDPA_AND_EAGER if Version(transformers.__version__) >= Version("5.24") else WITHOUT_INTERFACE).extend(
+    ("gptj", "codegen")
+)
 EVERY_BACKEND = [(a, b) for a in SDPA_AND_EAGER for b in ("sdpa", "eager")] + [(a, "eager") for a in EAGER_ONLY]
 
 ROWS, WIDTH = 2, 12
@@ -253,7 +258,9 @@ def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
         "from transformers.models.llama.modeling_llama import eager_attention_forward\n"
     ).body
     imported = ("ALL_ATTENTION_FUNCTIONS", "eager_attention_forward")
-    namespace = {name: value for name, value in attention.forward.__globals__.items() if name not in imported}
+    namespace = {
+        name: value for name, value in inspect.unwrap(attention.forward).__globals__.items() if name not in imported
+    }
     exec(compile(ast.fix_missing_locations(patched), "patched", "exec"), namespace)
     ids = torch.randint(3, VOCABULARY, (2, 12))
     prompt = torch.arange(12).expand(2, 12) < 5

@@ -38,6 +38,8 @@ SPECIAL = {
     "granite": {"logits_scaling": 4.0, "attention_multiplier": 0.5, "embedding_multiplier": 2.0},
     "gpt2": {"num_key_value_heads": None},
     "gpt_neox": {"num_key_value_heads": None},
+    "gptj": {"num_key_value_heads": None, "rotary_dim": 4},
+    "codegen": {"num_key_value_heads": None, "rotary_dim": 4},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "num_key_value_heads": None},
     "llama4_text": {
         "intermediate_size_mlp": 48,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 
 import pytest
+
+from sstoken_plugins.plugins import plugin_manager
 
 from ..processes import TOP
 
@@ -52,6 +55,14 @@ def study(tmp_path_factory, model_dir):
             return run.main([*map(str, given), "--output", str(folder / "out"), *arguments])
 
         yield command, folder / "out"
+        # In a process of its own, the study need not clean up.
+        import once
+        import variants
+
+        for module in (once, variants):
+            if plugin_manager().is_registered(module):
+                plugin_manager().unregister(module)
+        logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
 
 
 def test_run_resume_report_and_check(study, capsys):

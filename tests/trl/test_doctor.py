@@ -126,10 +126,10 @@ def test_it_is_fine_without_weights(config, no_weights, capsys, tmp_path):
 
 
 def test_all_that_is_wrong_is_said_at_once(config, no_weights, capsys, tmp_path):
-    bad = {"loss_type": "dft", "label_smoothing_factor": 0.1, "use_peft": False, "completion_only_loss": False}
+    bad = {"loss_type": "dft", "sstoken_loss": "own", "use_peft": False, "completion_only_loss": False}
     status, found = as_json(capsys, config(**bad))
     assert status == 1
-    for name in ("`loss_type`", "`label_smoothing_factor`", "there is no adapter", "`completion_only_loss` is False"):
+    for name in ("`loss_type`", "`sstoken_loss` is 'own'", "there is no adapter", "`completion_only_loss` is False"):
         assert any(name in problem for problem in found["problems"]), name
     # Options that can't be are no reason to look at nothing else.
     status, found = as_json(capsys, config(sstoken_rho=2, sstoken_gamma=-1, label_smoothing_factor=0.1))
