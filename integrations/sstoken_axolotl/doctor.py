@@ -39,6 +39,7 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     """
     found = Diagnosis("Axolotl", list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")))
     options = _options(overrides)
+    environment = dict(os.environ)  # where Axolotl leaves much behind, such as a wish to compile
     os.environ.setdefault("AXOLOTL_TEE_STDOUT", "0")  # what it prints is not for its log
     from axolotl.utils.tee import close_debug_log
 
@@ -49,6 +50,8 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
                 _examine(cfg, None if refused else _selector(cfg, found), found)
         finally:
             close_debug_log()
+            os.environ.clear()
+            os.environ.update(environment)
     return found
 
 

@@ -85,7 +85,7 @@ class SSTokenTrainerMixin:
         return record(self, self.token_selector, super().get_train_dataloader)
 
     def get_train_dataloader(self: Any) -> Any:
-        if self.token_selector is None:
+        if self.token_selector is None or _hands_out_slices(self):
             return super().get_train_dataloader()
         collator = self.data_collator
         self.data_collator = CollatorWithLookup(collator, self.token_selector.lookup)  # evaluation keeps the plain one
@@ -152,6 +152,14 @@ class SSTokenTrainerMixin:
             return 0.0
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return getattr(config, "router_aux_loss_coef", 0.0) / self.current_gradient_accumulation_steps / processes
+
+
+def _hands_out_slices(trainer: Any) -> bool:
+    """Whether one process loads whole batches and cuts them for all: what lookups add can't be cut."""
+    dispatches = trainer.accelerator.dispatch_batches
+    if dispatches is None:
+        dispatches = not hasattr(trainer.train_dataset, "__len__")
+    return trainer.args.world_size > 1 and bool(dispatches)
 
 
 class _StepEnd(TrainerCallback):

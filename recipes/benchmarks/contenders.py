@@ -45,20 +45,26 @@ class Point:
     lora_r: int = 16
 
 
-def serve(name: str, point: Point, threads: int, connection: Connection) -> None:
+def serve(framework: str, name: str, point: Point, threads: int, connection: Connection) -> None:
     """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it."""
     torch.set_num_threads(threads)
     _be_quiet()
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
-            trainer = _trainer(name, point, Path(folder))
-            trainer.add_callback(_OnDemand(connection))
-            trainer.train()
+            if framework == "axolotl":
+                from under_axolotl import train
+
+                train(name, point, Path(folder), _OnDemand(connection))
+            else:
+                trainer = _trainer(name, point, Path(folder))
+                trainer.add_callback(_OnDemand(connection))
+                trainer.train()
     except Exception as error:
         connection.send({"error": f"{type(error).__name__}: {error}"})
 
 
 def _trainer(name: str, point: Point, folder: Path) -> Any:
+    from datasets import Dataset
     from naive import BareTrainer, NaiveTrainer
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
@@ -97,7 +103,7 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
             disable_tqdm=True,
             **options,
         ),
-        train_dataset=_samples(point),
+        train_dataset=Dataset.from_list(samples(point)),
         quantization_config=quantization if point.precision == "4bit" else None,
         peft_config=LoraConfig(
             r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear"
@@ -105,16 +111,16 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
     )
 
 
-def _samples(point: Point) -> Any:
-    from datasets import Dataset
-
+def samples(point: Point) -> list[dict[str, list[int]]]:
+    """Random tokens, of which the first are the prompt."""
     rng = random.Random(0)
     n_prompt = int(point.prompt * point.tokens)
     rows = []
     for _ in range(STEPS_PER_EPOCH * point.batch):
         ids = [rng.randrange(point.vocabulary) for _ in range(point.tokens)]
-        rows.append({"input_ids": ids, "labels": [-100] * n_prompt + ids[n_prompt:]})
-    return Dataset.from_list(rows)
+        labels = [-100] * n_prompt + ids[n_prompt:]
+        rows.append({"input_ids": ids, "attention_mask": [1] * point.tokens, "labels": labels})
+    return rows
 
 
 class _OnDemand:

@@ -53,4 +53,4 @@ def _bars(axes: Any, row: dict[str, Any]) -> None:
         axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=8)
         axis.axvline(1, color="#777777", lw=0.8)
         axis.set_xlim(right=1.15 * max(values))
-        axis.set_xlabel(f"{label} of a step, relative to plain fine-tuning")
+        axis.set_xlabel(f"{label}, relative to plain fine-tuning")

@@ -3,6 +3,7 @@
     python recipes/benchmarks/run.py                                # the README's table: a quarter of an hour on a CPU
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
+    python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
 
 Every contender trains in a process of its own, a real trainer on a model with random weights; the processes take
@@ -69,8 +70,9 @@ def main() -> int:
                 precision=precision,
                 gradient_checkpointing=checkpointing == "yes",
             )
-            measured = _measure(point, contenders, arguments.rounds, arguments.threads, console)
-        row = {**dataclasses.asdict(point), "model": arguments.size, "layers": arguments.layers, **measured}
+            measured = _measure(arguments.framework, point, contenders, arguments.rounds, arguments.threads, console)
+        row = {"framework": arguments.framework, **dataclasses.asdict(point), "model": arguments.size}
+        row |= {"layers": arguments.layers, **measured}
         results.append(row)
         console.print(_table(row))
         _write(arguments.output, results)
@@ -84,6 +86,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--framework", choices=("trl", "axolotl"), default="trl")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--size", choices=SIZES, default="135m", help="shape of the model (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="instead of the model's own number, to be done sooner")
@@ -114,7 +117,9 @@ def _save_model(folder: Path, size: str, layers: int | None, vocabulary: int, to
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>").save_pretrained(folder)
 
 
-def _measure(point: Point, contenders: list[str], rounds: int, threads: int, console: Console) -> dict[str, Any]:
+def _measure(
+    framework: str, point: Point, contenders: list[str], rounds: int, threads: int, console: Console
+) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Any]] = {}
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
@@ -127,7 +132,7 @@ def _measure(point: Point, contenders: list[str], rounds: int, threads: int, con
         try:
             for name in contenders:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(name, point, threads, theirs))
+                process = context.Process(target=serve, args=(framework, name, point, threads, theirs))
                 process.start()
                 workers[name] = process, ours
             for _ in range(WARM_UP + rounds):
@@ -174,8 +179,8 @@ def _summary(steps: list[dict[str, float]], plain: list[dict[str, float]], point
 def _table(row: dict[str, Any]) -> Table:
     checkpointing = "with" if row["gradient_checkpointing"] else "without"
     table = Table(
-        title=f"{row['tokens']} tokens x {row['batch']}, vocabulary {row['vocabulary']}, {row['precision']}, "
-        f"{checkpointing} gradient checkpointing",
+        title=f"{row['framework']}: {row['tokens']} tokens x {row['batch']}, vocabulary {row['vocabulary']}, "
+        f"{row['precision']}, {checkpointing} gradient checkpointing",
         caption="time and memory: ratios to plain; in brackets the middle half of the rounds",
         title_justify="left",
         caption_justify="left",

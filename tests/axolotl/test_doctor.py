@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,9 @@ def test_it_is_fine_without_weights(config, model_dir, capsys, tmp_path):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_would_stop_the_training(config, changes, problems):
+    environment = dict(os.environ)
     found = examine(config(**changes), [])
+    assert os.environ == environment
     assert not found.healthy
     assert len(found.problems) == len(problems), found.problems
     for each, expected in zip(found.problems, problems, strict=True):

@@ -105,6 +105,14 @@ def test_two_processes_end_where_one_does(settings, adapters, tmp_path, history)
 
 
 @pytest.mark.slow
+def test_two_processes_that_share_a_stream(settings, tmp_path):
+    """One of them reads the data, and cuts every batch in two."""
+    launch = ["torch.distributed.run", "--nproc_per_node", "2", "-m", "sstoken_trl.sft"]
+    in_own_processes(launch, settings, dataset_streaming=True, max_steps=3)
+    assert all(0.6 <= entry["sstoken/keep_rate"] < 0.75 for entry in log_of(tmp_path / "out"))
+
+
+@pytest.mark.slow
 def test_two_processes_write_one_report(settings, tmp_path):
     """Of the same samples as one process, and without a trace in the training of either."""
     pytest.importorskip("matplotlib")
