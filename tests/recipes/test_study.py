@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+from sstoken_plugins.plugins import plugin_manager
+
 from ..processes import TOP
 
 for module in ("trl", "chatterbot_corpus", "pandas", "scipy", "matplotlib"):
@@ -52,6 +54,13 @@ def study(tmp_path_factory, model_dir):
             return run.main([*map(str, given), "--output", str(folder / "out"), *arguments])
 
         yield command, folder / "out"
+
+        # What the study adds to this process would watch the other tests' selections.
+        import once
+        import variants
+
+        for module in (once, variants):
+            plugin_manager().unregister(module)
 
 
 def test_run_resume_report_and_check(study, capsys):
