@@ -282,14 +282,14 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
         axis.set_title(title(setting).replace(": ", "\n"), fontsize=10)
         axis.set_yticks(range(len(order)), order)
         axis.grid(axis="x", alpha=0.3)
-        furthest = (group.nll_vs_full.abs()).max() * 1.35 + 0.02
+        furthest = (group.nll_vs_full.abs() + group.nll_vs_full_half.fillna(0)).max() * 1.1 + 0.02
         axis.set_xlim(-furthest, furthest)
     for word, text in (("better", "better than plain"), ("same", "no difference shown"), ("worse", "worse")):
         axes[0][0].plot([], [], markers[word], color=colours[word], label=text)
     figure.legend(loc="lower right", fontsize=8, frameon=False, ncols=3)
     figure.suptitle("Held-out loss compared with plain fine-tuning, in nats a token (left is better)", fontsize=11)
     figure.text(0.01, 0.01, "bars: 95 % interval, paired by seed; small dots: seeds", fontsize=8)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     plt.close(figure)
 

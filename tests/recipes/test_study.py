@@ -64,6 +64,13 @@ def study(tmp_path_factory, model_dir):
                 plugin_manager().unregister(module)
         logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
 
+        # What the study adds to this process would watch the other tests' selections.
+        import once
+        import variants
+
+        for module in (once, variants):
+            plugin_manager().unregister(module)
+
 
 def test_run_resume_report_and_check(study, capsys):
     command, out = study
