@@ -26,8 +26,8 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
             "selection needs whole documents. Set it to 'bfd'."
         )
-    compute_loss_func = arguments.get("compute_loss_func")
-    if reason := needs_framework_loss_under_trl(args) or needs_framework_loss(args, compute_loss_func):
+    reason = needs_framework_loss_under_trl(args) or needs_framework_loss(args, arguments.get("compute_loss_func"))
+    if reason and selector is not None:
         yield from selector.problems_of_framework_loss(reason)
     model, peft_config = arguments.get("model"), arguments.get("peft_config")
     without_adapter = peft_config is None and not hasattr(model, "peft_config")

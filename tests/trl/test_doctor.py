@@ -132,9 +132,9 @@ def test_all_that_is_wrong_is_said_at_once(config, no_weights, capsys, tmp_path)
     for name in ("`loss_type`", "`sstoken_loss` is 'own'", "there is no adapter", "`completion_only_loss` is False"):
         assert any(name in problem for problem in found["problems"]), name
     # Options that can't be are no reason to look at nothing else.
-    status, found = as_json(capsys, config(sstoken_rho=2, sstoken_gamma=-1, label_smoothing_factor=0.1))
+    status, found = as_json(capsys, config(sstoken_rho=2, sstoken_gamma=-1, torch_compile=True))
     assert [problem.split("`")[1] for problem in found["problems"]] == [
-        "sstoken_rho", "sstoken_gamma", "label_smoothing_factor"
+        "sstoken_rho", "sstoken_gamma", "torch_compile"
     ]  # fmt: skip
     assert found["data"]["samples"] == 24
     assert found["data"]["kept_tokens"] is None
