@@ -10,6 +10,7 @@ from trl import SFTTrainer
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.refusal import refuse
 from sstoken_transformers import SSTokenTrainerMixin, require_prompts
+from sstoken_transformers.unsupported import needs_framework_loss
 
 from .config import SSTokenSFTConfig, own_names
 from .data import WAY_OUT
@@ -42,6 +43,8 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
         with own_names():
             selector = TokenSelector(args.token_selection())
             refuse(unsupported_arguments(arguments, selector))
+        if SSTokenSFTConfig.loss_type is None and needs_framework_loss(args, arguments.get("compute_loss_func")):
+            args.loss_type = "nll"  # before 1.16, the only one under which TRL can compute such a loss
         super().__init__(*positional, **named)
         if "attention" in selector.needs:
             require_prompts(self.train_dataset, WAY_OUT)
