@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import tempfile
 import time
@@ -50,7 +51,11 @@ def serve(framework: str, name: str, point: Point, threads: int, connection: Con
     torch.set_num_threads(threads)
     _be_quiet()
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             if framework == "axolotl":
                 from under_axolotl import train
 
