@@ -55,7 +55,7 @@ def study(tmp_path_factory, model_dir):
             return run.main([*map(str, given), "--output", str(folder / "out"), *arguments])
 
         yield command, folder / "out"
-        # In a process of its own, the study need not clean up.
+        # What the study adds to this process would watch the other tests' selections.
         import once
         import variants
 
@@ -63,13 +63,6 @@ def study(tmp_path_factory, model_dir):
             if plugin_manager().is_registered(module):
                 plugin_manager().unregister(module)
         logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
-
-        # What the study adds to this process would watch the other tests' selections.
-        import once
-        import variants
-
-        for module in (once, variants):
-            plugin_manager().unregister(module)
 
 
 def test_run_resume_report_and_check(study, capsys):
