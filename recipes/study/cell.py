@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import variants
 from conditions import CONDITIONS, Data, Encoder, Sample, chats, gsm8k
-from measure import answers, facts, final_tokens
+from measure import answers, exact_match, facts, final_tokens
 from once import HISTORY, Once
 
 from sstoken_plugins import plugins
@@ -55,10 +55,12 @@ class Cell:
     max_tokens: int = 40  # of a sample, before it is spoiled
     held_out: int = 40
     unrelated: int = 6
+    decoded: int = 0  # questions of GSM8K's test answered by greedy decoding
 
     @property
     def name(self) -> str:
-        return f"{self.data}-{self.precision}-{self.epochs:g}ep-{self.condition}-{self.strategy}-seed{self.seed}"
+        setting = f"{self.data}-{self.samples}x{self.epochs:g}-{self.precision}-{self.condition}"
+        return f"{setting}-{self.strategy}-seed{self.seed}"
 
     @property
     def batches(self) -> tuple[Any, ...]:
@@ -84,11 +86,14 @@ def run(cell: Cell, model: str, gsm8k_folder: Path | None) -> dict[str, Any]:
             with _autocast(cell):
                 final = [final_tokens(sample, encoder) if cell.data == "gsm8k" else 0 for sample in held_out]
                 result = answers(trainer.model, held_out, final)
+                if cell.decoded and cell.data == "gsm8k":
+                    questions = _load(cell.data, gsm8k_folder).held_out[: cell.decoded]
+                    result["exact_match"] = exact_match(trainer.model, questions, encoder)
                 result["unrelated_nll"] = answers(trainer.model, unrelated, [0] * len(unrelated))["nll"]
                 return {**result, **facts(trainer.model, encoder)}
 
         # A fresh adapter changes nothing yet, so this is the same for all cells of a data set and precision.
-        key = (model, cell.data, cell.precision, cell.max_tokens, cell.held_out, cell.unrelated)
+        key = (model, cell.data, cell.precision, cell.max_tokens, cell.held_out, cell.unrelated, cell.decoded)
         before = _BEFORE[key] = _BEFORE.get(key) or measure()
         _reset_peak()
         started, started_cpu = time.perf_counter(), time.process_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.vocabulary = len(tokenizer)
+        self.end = int(tokenizer.eos_token_id)
 
     def prompt(self, question: str) -> tuple[int, ...]:
         # Without a system prompt, a template may put in one of its own, which would be half of a short chat.
@@ -81,8 +82,11 @@ class Encoder:
     def text(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
 
+    def read(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
     def sample(self, question: str, answer: str) -> Sample:
-        response = (*self.text(answer), self._tokenizer.eos_token_id)
+        response = (*self.text(answer), self.end)
         return Sample(self.prompt(question), response, (False,) * len(response))
 
 

@@ -1,9 +1,10 @@
-"""What a model can do: on held-out answers, on other text, and on plain facts. Plain forward passes, no sampling."""
+"""What a model can do: on held-out answers, on other text, on plain facts, and on sums that it works out itself."""
 
 from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from sstoken_plugins.head import output_head
 
 FACTS = Path(__file__).with_name("facts.csv")
 TOKENS_PER_BATCH = 1024
+FINAL_NUMBER = re.compile(r"####\s*(-?[\d,]*\.?\d+)")
+DECODED_AT_ONCE = 64
 
 
 @torch.no_grad()
@@ -115,3 +118,39 @@ def final_tokens(sample: Sample, encoder: Encoder) -> int:
     marks = set(itertools.chain(encoder.text("####"), encoder.text(" ####"), encoder.text("\n####")))
     last = max((place for place, token in enumerate(sample.response) if token in marks), default=None)
     return 0 if last is None else len(sample.response) - last - 1
+
+
+def exact_match(model: Any, pairs: Sequence[tuple[str, str]], encoder: Encoder) -> float:
+    """How many GSM8K questions end in the right number after `####` when the model answers by greedy decoding."""
+    said = decode(model, [question for question, _ in pairs], encoder)
+    right = [final_number(answer) == final_number(known) for answer, (_, known) in zip(said, pairs, strict=True)]
+    return sum(right) / len(right)
+
+
+def final_number(answer: str) -> str | None:
+    found = FINAL_NUMBER.search(answer)
+    return found[1].replace(",", "") if found else None
+
+
+@torch.no_grad()
+def decode(model: Any, questions: Sequence[str], encoder: Encoder, max_new_tokens: int = 256) -> list[str]:
+    """The model's likeliest answers, token by token."""
+    training = model.training
+    model.eval()
+    said = []
+    for start in range(0, len(questions), DECODED_AT_ONCE):
+        prompts = [encoder.prompt(question) for question in questions[start : start + DECODED_AT_ONCE]]
+        width = max(map(len, prompts))
+        ids = [[encoder.end] * (width - len(prompt)) + [*prompt] for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        answers = model.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=encoder.end,
+            pad_token_id=encoder.end,
+        )
+        said += [encoder.read(answer[width:]) for answer in answers.tolist()]
+    model.train(training)
+    return said

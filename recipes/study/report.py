@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-SETTING = ["data", "precision", "epochs", "condition"]
+SETTING = ["data", "samples", "epochs", "precision", "condition"]
 # What is shown, under which heading, and which way is better.
 METRICS = {
     "nll": ("held-out loss", -1),
     "token_accuracy": ("token accuracy", 1),
     "final_exact": ("final number", 1),
+    "exact_match": ("exact match", 1),
     "unrelated_nll": ("loss on unrelated text", -1),
     "facts_nll": ("loss on facts", -1),
 }
@@ -94,8 +95,8 @@ def verdict(row: Any, metric: str, control: str = PLAIN) -> str:
 
 
 def title(setting: Sequence[Any]) -> str:
-    data, precision, epochs, condition = setting
-    data = {"gsm8k": "GSM8K"}.get(data, data)
+    data, samples, epochs, precision, condition = setting
+    data = {"gsm8k": f"{samples} answers of GSM8K"}.get(data, f"{samples} {data}")
     precision = {"bfloat16": "", "4bit": ", 4-bit"}.get(precision, f", {precision}")
     return f"{condition.replace('_', ' ')}: {data}{precision}, {epochs:g} epoch{'s' if epochs != 1 else ''}"
 
@@ -257,8 +258,8 @@ def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams["svg.hashsalt"] = "study"
-    settings = [s for s, _ in averages.groupby(SETTING, sort=False) if s[3] in ("random_tokens", "clean")]
-    settings = [s for s in settings if s[1] == "bfloat16" and s[2] == 1] or settings
+    settings = [s for s, _ in averages.groupby(SETTING, sort=False) if s[-1] in ("random_tokens", "clean")]
+    settings = [s for s in settings if s[2:4] == (1, "bfloat16")] or settings
     rows = averages[[tuple(values) in settings for values in averages[SETTING].itertuples(index=False, name=None)]]
     order = list(rows.groupby("strategy").nll_vs_full.max().sort_values(ascending=False).index)
     colours = {"better": "#0072b2", "worse": "#d55e00", "same": "#888888"}
@@ -360,7 +361,7 @@ def _missing(table: pd.DataFrame, folder: Path, planned: Sequence[str]) -> str:
 
 def _few(table: pd.DataFrame) -> str:
     counts = table.groupby([*SETTING, "strategy"], sort=False).seed.nunique()
-    few = [f"{title(index[:4])}, `{index[4]}` ({n})" for index, n in counts.items() if n < MINIMUM_SEEDS]
+    few = [f"{title(index[:-1])}, `{index[-1]}` ({n})" for index, n in counts.items() if n < MINIMUM_SEEDS]
     return "; ".join(few) or "none"
 
 

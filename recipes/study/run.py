@@ -2,7 +2,7 @@
 
     python recipes/study/run.py --workers 2                                     # all of it; hours on a CPU
     python recipes/study/run.py --conditions clean --strategies full random sstoken
-    python recipes/study/run.py --check chats-bfloat16-1ep-random_tokens-rel-seed0
+    python recipes/study/run.py --check chats-64x1-bfloat16-random_tokens-rel-seed0
 
 Kill it and start it again: cells that are done are kept, one file each, and never run twice. Ends with the report.
 `--check` runs one cell of the committed table again, and plain fine-tuning beside it: is the verdict the same here?
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         planned = cells(yaml.safe_load(arguments.grid.read_text(encoding="utf-8")))
         chosen = [
-            dataclasses.replace(cell, seed=seed)
+            dataclasses.replace(cell, seed=seed, decoded=arguments.decode if cell.data == "gsm8k" else 0)
             for cell in planned
             for seed in arguments.seeds or [cell.seed]
             if (not arguments.conditions or cell.condition in arguments.conditions)
@@ -65,6 +65,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("outputs/study"), help="folder (default: %(default)s)")
     parser.add_argument("--model", help="name or folder (default: SmolLM2-135M-Instruct, from PyPI)")
     parser.add_argument("--gsm8k", type=Path, help="folder with GSM8K's train.jsonl and test.jsonl (default: the hub)")
+    parser.add_argument(
+        "--decode", type=int, default=0, metavar="N", help="answer N of GSM8K's test questions, too; for a GPU"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes, each with a cell; 0: only this one")
     for name in ("conditions", "strategies"):
         parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="only these")
@@ -111,7 +114,7 @@ def _is_done(cell: Any, output: Path) -> bool:
     path = _file(cell, output)
     if not path.is_file():
         return False
-    if json.loads(path.read_text(encoding="utf-8"))["cell"] != dataclasses.asdict(cell):
+    if type(cell)(**json.loads(path.read_text(encoding="utf-8"))["cell"]) != cell:
         raise ValueError(f"{path} was run with other settings: choose another --output, or delete it to run it again")
     return True
 

@@ -65,6 +65,15 @@ def study(tmp_path_factory, model_dir):
         logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
 
 
+@pytest.fixture(scope="module")
+def tiny_model_and_encoder(study, model_dir):
+    from conditions import Encoder
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype="float32")
+    return model, Encoder(AutoTokenizer.from_pretrained(model_dir))
+
+
 def test_run_resume_report_and_check(study, capsys):
     command, out = study
     assert command("--seeds", "0") == 0
@@ -84,6 +93,7 @@ def test_run_resume_report_and_check(study, capsys):
 
     table = pd.read_csv(out / "study.csv")
     assert len(table) == 12
+    assert "exact_match" not in table
     by_strategy = table.groupby("strategy")
     assert (by_strategy.corrupted_of_kept.max()["oracle"], by_strategy.corrupted_of_dropped.min()["oracle"]) == (0, 1)
     assert (table.corrupted - 0.3).abs().max() < 0.15
@@ -91,11 +101,37 @@ def test_run_resume_report_and_check(study, capsys):
     assert (table.groupby("seed").nunique()[["response_tokens", "corrupted"]] == 1).all(axis=None)
     assert table.nll_before.nunique() == 1
 
-    name = "gsm8k-float32-1ep-random_tokens-sstoken-seed1"
+    name = "gsm8k-6x1-float32-random_tokens-sstoken-seed1"
     assert command("--check", name, "--table", str(out / "study.csv")) == 0
     said, row = capsys.readouterr().out, table.set_index("name").loc[name]
     assert f"{name}: held-out loss {row.nll:.3f} in the table, {row.nll:.3f} here" in said
     assert "The verdict is the same." in said
+
+
+def test_decoding_many_is_decoding_each(study, tiny_model_and_encoder):
+    from measure import decode
+
+    model, encoder = tiny_model_and_encoder
+    questions = ["What is 2 + 3?", "How many apples are left if Mary eats 3 of 8 and then buys 12 more?", "1 + 1?"]
+    said = decode(model, questions, encoder, max_new_tokens=12)
+    assert said == [decode(model, [question], encoder, max_new_tokens=12)[0] for question in questions]
+    assert len(set(said)) > 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ("3 + 4 = 7\n#### 7", "7"),
+        ("#### 1,234", "1234"),
+        ("so it is ####-5.50 dollars", "-5.50"),
+        ("#### 8\n#### 9", "8"),
+        ("It is 7.", None),
+    ],
+)
+def test_final_number(study, answer, number):
+    from measure import final_number
+
+    assert final_number(answer) == number
 
 
 def test_no_cell_of_the_committed_grid_is_without_controls(study):
@@ -107,3 +143,13 @@ def test_no_cell_of_the_committed_grid_is_without_controls(study):
     for cell in planned:
         by_setting.setdefault(str(cell.batches), set()).add(cell.strategy)
     assert all({"full", "random"} <= strategies for strategies in by_setting.values())
+
+
+def test_decode_adds_the_exact_match(study, tmp_path):
+    command, _ = study
+    chosen = ("--seeds", "0", "--strategies", "full", "--decode", "2", "--output", str(tmp_path))
+    assert command(*chosen) == 0
+    import pandas as pd
+
+    table = pd.read_csv(tmp_path / "study.csv")
+    assert table[["exact_match_before", "exact_match"]].isin([0, 0.5, 1]).all(axis=None)
