@@ -10,6 +10,8 @@ from typing import Any
 
 from .refusal import refuse
 
+_TRIMMED = ("trimmed", "sstoken_trimmed", "grounded")
+
 
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
@@ -30,8 +32,8 @@ class SSTokenConfig:
     strategy: str = _option(
         "sstoken",
         "Which tokens train: 'sstoken', 'sstoken_trimmed' (the same, but never noise, see `trim`), 'trimmed' (all but "
-        "noise), 'signal' (the best rho by the one signal named in `signal`), 'random', 'full', or the name a plugin "
-        "registered.",
+        "noise), 'grounded' (the same, without answers that their prompt makes no likelier), 'signal' (the best rho "
+        "by the one signal named in `signal`), 'random', 'full', or the name a plugin registered.",
     )
     rho: float = _option(0.6, "Fraction of each sample's response tokens that trains, in (0, 1].")
     gamma: float = _option(
@@ -40,8 +42,8 @@ class SSTokenConfig:
     )
     trim: float = _option(
         1.0,
-        "Strategies 'trimmed' and 'sstoken_trimmed' take a token for noise if it gets at most this many times the "
-        "probability of a uniform guess over the vocabulary.",
+        "Strategies 'trimmed', 'sstoken_trimmed' and 'grounded' take a token for noise if it gets at most this many "
+        "times the probability of a uniform guess over the vocabulary.",
     )
     trim_by: str = _option(
         "history",
@@ -133,7 +135,7 @@ class SSTokenConfig:
         yield from self._problems_of_history()
         if self.strategy == "signal" and not self.signal:
             yield "`strategy` is 'signal' but `signal` is not set: set it to the name of a signal."
-        if self.signal and self.strategy in ("sstoken", "sstoken_trimmed", "trimmed"):
+        if self.signal and self.strategy in ("sstoken", *_TRIMMED):
             yield (
                 f"`signal` is {self.signal!r} but `strategy` is {self.strategy!r}, which reads signals of its own and "
                 "would ignore it: set `strategy` to 'signal', or remove `signal`."
@@ -179,11 +181,11 @@ class SSTokenConfig:
     def summary(self) -> str:
         """One line that says what was chosen, for banners and logs."""
         shown = [f"strategy={self.strategy}"]
-        if self.strategy not in ("full", "trimmed"):
+        if self.strategy not in ("full", "trimmed", "grounded"):
             shown.append(f"rho={self.rho:g}")
         if self.strategy in ("sstoken", "sstoken_trimmed"):
             shown.append(f"gamma={self.gamma:g}")
-        if self.strategy in ("trimmed", "sstoken_trimmed"):
+        if self.strategy in _TRIMMED:
             shown.append(f"trim={self.trim:g} (by the {self.trim_by})")
         if self.signal:
             shown.append(f"signal={self.signal}")

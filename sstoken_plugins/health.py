@@ -25,6 +25,8 @@ class Health:
         sound = torch.isfinite(log_probs).all()
         if scores.history_log_probs is not None:
             sound = sound & torch.isfinite(scores.history_log_probs).all()
+        if scores.unprompted_log_probs is not None:
+            sound = sound & torch.isfinite(scores.unprompted_log_probs).all()
         if documents.places is not None:
             counts = documents.response.flatten()[documents.places].sum(), documents.response.sum()
             sound = sound & (counts[0] == documents.places.numel()) & (counts[1] == documents.places.numel())
@@ -42,6 +44,8 @@ class Health:
                 require_finite("current", log_probs, scores)
                 if scores.history_log_probs is not None:
                     require_finite("history", scores.history_log_probs, scores)
+                if scores.unprompted_log_probs is not None:
+                    require_finite("history", scores.unprompted_log_probs, scores)
                 raise RuntimeError(
                     f"In step {scores.step} the labels of a micro-batch were not those that the data loader had given "
                     "it: another plugin or callback changes batches on their way. Change them in the collator instead."

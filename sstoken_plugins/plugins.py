@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @functools.cache
 def plugin_manager() -> pluggy.PluginManager:
     """The one plugin manager of this process; installed plugins are loaded on first use."""
-    from . import histories, reports, signals, strategies, telemetry, trimmed
+    from . import grounded, histories, reports, signals, strategies, telemetry, trimmed
 
     manager = pluggy.PluginManager("sstoken")
     manager.add_hookspecs(hookspecs)
-    for builtin in (signals, histories, strategies, trimmed, telemetry, reports):
+    for builtin in (signals, histories, strategies, trimmed, grounded, telemetry, reports):
         manager.register(builtin)
     manager.load_setuptools_entrypoints("sstoken")
     manager.check_pending()

@@ -23,6 +23,7 @@ class TokenScores:
         attention: mass on the prompt, in [0, 1]; None if no signal in use needs it.
         step: optimizer steps done so far.
         vocabulary: how many tokens the model chooses from.
+        unprompted_log_probs: under the history model if the prompt is not there; None if no signal in use needs it.
     """
 
     documents: Documents
@@ -33,6 +34,7 @@ class TokenScores:
     attention: Tensor | None
     step: int
     vocabulary: int
+    unprompted_log_probs: Tensor | None = None
 
 
 @dataclass(frozen=True)

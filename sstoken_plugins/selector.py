@@ -16,9 +16,10 @@ from .config import SSTokenConfig
 from .documents import IGNORE_INDEX, Documents
 from .dropout import Dropout
 from .forward import TokenForward, UnreadableHead, check_against_logits, logits_forward, token_forward, unwrapped
+from .grounded import without_prompts
 from .head import output_head, vocabulary_size
 from .health import Health, require_finite
-from .histories import History, Lookup, TrainingRun
+from .histories import History, LiveHistory, Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
 from .loading import BatchLookup
 from .refusal import refuse
@@ -28,6 +29,14 @@ from .store import BatchIndex
 from .telemetry import Metrics
 
 logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Earlier:
+    """What the history model says of a batch as it is, and of it without prompts: (B, S) each, if anybody reads it."""
+
+    log_probs: Tensor | None = None
+    unprompted: Tensor | None = None
 
 
 class TokenSelector:
@@ -58,6 +67,12 @@ class TokenSelector:
         self._signals = {name: plugins.lookup("signal", name, known)(config) for name in sorted(names)}
         make_history = plugins.lookup("history", config.history, plugins.histories())
         self.history: History | None = make_history(config) if "history" in self.needs else None
+        if "unprompted" in self.needs and not isinstance(self.history, LiveHistory):
+            raise ValueError(
+                f"`strategy` is {config.strategy!r}, which asks the history model for answers without their prompts, "
+                f"but `history` is {config.history!r}, which only knows the training data as they are: set `history` "
+                "to 'base', 'adapter', 'snapshot' or 'ema'."
+            )
         self._probe: PromptAttention | None = None
         self._dropout: Dropout | None = None
         self._model: nn.Module | None = None
@@ -70,7 +85,7 @@ class TokenSelector:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the signals in use need at any time: "history", "attention"."""
+        """What the signals in use need at any time: "history", "attention", "unprompted"."""
         return frozenset().union(*(signal.needs for signal in self._signals.values()))
 
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
@@ -178,7 +193,7 @@ class TokenSelector:
         if self._framework_loss:
             raise RuntimeError("The loss is the framework's own here: train on `TokenSelector.filtered_labels`.")
         documents, index = self._documents(inputs)
-        history = self._history_log_probs(model, inputs, documents, step)
+        earlier = self._earlier(model, inputs, documents, self._needed(step))
         # With dropout the training pass is no measure; without, it is the same pass.
         assert self._dropout is not None
         measure = self._dropout.active and any(self._signals[name].reads_scores for name in self._names(step))
@@ -186,7 +201,7 @@ class TokenSelector:
         forward = token_forward(
             model, inputs, documents, None if measure else self._probe_at(step), n_kept=self._n_kept(index)
         )
-        return forward, self._selection(inputs, documents, scored or forward, history, step, forward.log_probs)
+        return forward, self._selection(inputs, documents, scored or forward, earlier, step, forward.log_probs)
 
     def filtered_labels(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[Tensor, Selection]:
         """The labels that are left when the dropped tokens have lost theirs, (B, S) int64, and the selection.
@@ -199,9 +214,9 @@ class TokenSelector:
         """
         self._check_once(model, inputs)
         documents, _ = self._documents(inputs)
-        history = self._history_log_probs(model, inputs, documents, step)
+        earlier = self._earlier(model, inputs, documents, self._needed(step))
         scored = self._score(model, inputs, documents, self._probe_at(step))
-        selection = self._selection(inputs, documents, scored, history, step, scored.log_probs)
+        selection = self._selection(inputs, documents, scored, earlier, step, scored.log_probs)
         return torch.where(selection.kept, inputs["labels"], IGNORE_INDEX), selection
 
     @torch.no_grad()
@@ -220,12 +235,10 @@ class TokenSelector:
         """
         self._check_once(model, inputs)
         documents, _ = self._documents(inputs)
-        history_log_probs = None
         with torch.random.fork_rng(), self.metrics.paused():
             current = self._score(model, inputs, documents, self._probe)
-            if self.history is not None:
-                history_log_probs = self._read_history(self.history, model, inputs, documents)
-        scores = self._token_scores(inputs, documents, current, history_log_probs, step)
+            earlier = self._earlier(model, inputs, documents, self.needs)
+        scores = self._token_scores(inputs, documents, current, earlier, step)
         require_finite("current", current.log_probs, scores)
         return self.select(scores)
 
@@ -284,12 +297,16 @@ class TokenSelector:
         n_kept = None if index is None else self.strategy.n_kept(index.lengths)
         return None if n_kept is None else sum(n_kept.tolist())
 
-    def _history_log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, step: int
-    ) -> Tensor | None:
-        if self.history is None or "history" not in self._needed(step):
-            return None
-        return self._read_history(self.history, model, inputs, documents)
+    def _earlier(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, needed: frozenset[str]
+    ) -> _Earlier:
+        if self.history is None or "history" not in needed:
+            return _Earlier()
+        log_probs = self._read_history(self.history, model, inputs, documents)
+        if "unprompted" not in needed:
+            return _Earlier(log_probs)
+        rest = without_prompts(inputs, documents)
+        return _Earlier(log_probs, rest.back(self._read_history(self.history, model, rest.inputs, rest.documents)))
 
     def _read_history(
         self, history: History, model: nn.Module, inputs: Mapping[str, Any], documents: Documents
@@ -306,10 +323,10 @@ class TokenSelector:
         inputs: Mapping[str, Any],
         documents: Documents,
         measured: TokenForward,
-        history_log_probs: Tensor | None,
+        earlier: _Earlier,
         step: int,
     ) -> TokenScores:
-        log_probs = measured.log_probs.detach()
+        log_probs, history_log_probs = measured.log_probs.detach(), earlier.log_probs
         if self.history is not None and history_log_probs is not None:
             history_log_probs = self.history.compare(history_log_probs, log_probs)
         assert measured.entropy is not None
@@ -322,6 +339,7 @@ class TokenSelector:
             attention=measured.attention,
             step=step,
             vocabulary=self._vocabulary,
+            unprompted_log_probs=earlier.unprompted,
         )
 
     def _selection(
@@ -329,12 +347,12 @@ class TokenSelector:
         inputs: Mapping[str, Any],
         documents: Documents,
         measured: TokenForward,
-        history_log_probs: Tensor | None,
+        earlier: _Earlier,
         step: int,
         trained: Tensor,
     ) -> Selection:
         """What follows from a pass without dropout; `trained` are the log-probabilities that the loss is made of."""
-        scores = self._token_scores(inputs, documents, measured, history_log_probs, step)
+        scores = self._token_scores(inputs, documents, measured, earlier, step)
         if self.history is not None:
             self.history.remember(inputs, scores.log_probs)
         self._passes += 1

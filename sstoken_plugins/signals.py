@@ -19,7 +19,8 @@ class Signal(ABC):
     """A number for every token. What it needs beyond the training pass itself is computed only if a strategy reads it.
 
     Attributes:
-        needs: of "history" (one more forward pass) and "attention" (one more attention call in one layer).
+        needs: of "history" (one more forward pass), "attention" (one more attention call in one layer), and
+            "unprompted" (one more forward pass, over the responses; with "history").
         reads_scores: whether it reads anything that the model says of the tokens. If so, a model with dropout is
             scored once more without.
     """

@@ -99,6 +99,24 @@ def test_first_loss_equals_the_reference(settings, model_dir, adapters, four_cha
     assert losses(trainer) == [pytest.approx(oracle.loss(model, rows, rho=0.6, gamma=0.5, history=past), abs=1e-5)]
 
 
+def test_whole_answers_left_out_are_the_same_padded_and_packed(settings, adapters, four_chats, tmp_path):
+    results = []
+    for packing in (False, True):
+        trainer = train(
+            settings,
+            datasets=data(four_chats),
+            lora_model_dir=str(adapters[0]),
+            sample_packing=packing,
+            micro_batch_size=1 if packing else 4,
+            max_steps=1,
+            output_dir=str(tmp_path / str(packing)),
+            sstoken={"strategy": "grounded"},
+        )
+        results.append((losses(trainer), trainer.state.log_history[0]["sstoken/keep_rate"]))
+    assert 0 < results[0][1] < 1
+    assert results[1] == (pytest.approx(results[0][0], abs=1e-5), results[0][1])
+
+
 @pytest.mark.parametrize("four_bit", [False, True], ids=["lora", "qlora"])
 def test_evaluation_is_untouched(settings, chats, four_chats, tmp_path, four_bit):
     settings |= {"test_datasets": data(four_chats), "eval_batch_size": 2, **(QLORA if four_bit else {})}

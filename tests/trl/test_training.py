@@ -119,6 +119,17 @@ def test_first_loss_equals_the_reference(
     assert losses(trainer) == [pytest.approx(expected, abs=1e-5)]
 
 
+def test_whole_answers_left_out_are_the_same_in_any_layout(make_trainer, dataset):
+    results = []
+    for layout in ({}, {"packing": True, "max_length": 128}, {"padding_free": True, "max_length": None}):
+        trainer = make_trainer(train_dataset=dataset.select(range(4)), sstoken_strategy="grounded", **SGD, **layout)
+        trainer.train()
+        results.append((losses(trainer), trainer.state.log_history[0]["sstoken/keep_rate"]))
+    assert 0 < results[0][1] < 1
+    for other in results[1:]:
+        assert other == (pytest.approx(results[0][0], abs=1e-5), results[0][1])
+
+
 def test_batch_and_accumulation_do_not_matter(make_trainer):
     results = []
     for batch, accumulation in ((4, 1), (2, 2), (1, 4)):

@@ -1,0 +1,151 @@
+"""`grounded`: answers that their prompt makes no likelier do not train, in any layout of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sstoken_plugins import Documents, SSTokenConfig, TokenSelector
+from sstoken_plugins.grounded import HEADER, without_prompts
+
+from . import oracle
+from .tiny import VOCABULARY, tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
+
+GUESS = 1 / VOCABULARY
+
+
+def attached(model, **options) -> TokenSelector:
+    selector = TokenSelector(SSTokenConfig(**options))
+    selector.attach(model)
+    return selector
+
+
+@pytest.fixture
+def model(lora):
+    return lora(tiny("llama")).train()
+
+
+def documents():
+    """Of each the tokens, and which of them are the response: one turn, two turns, a short prompt, and no prompt."""
+    generator = torch.Generator().manual_seed(2)
+    turns = ([9, 6], [7, 3, 8, 4], [3, 5], [1, 6], [12, 5])
+    found = []
+    for lengths in turns:
+        tokens = torch.randint(3, VOCABULARY, (sum(lengths),), generator=generator).tolist()
+        response = [turn % 2 == 1 for turn, length in enumerate(lengths) for _ in range(length)]
+        found.append((tokens, response))
+    return found
+
+
+def probabilities(model, tokens):
+    """Of every token but the first, under the base model."""
+    ids = torch.tensor([tokens])
+    with torch.no_grad(), model.disable_adapter():
+        return oracle.read_logits(model(input_ids=ids).logits, ids)[0][0].exp().tolist()
+
+
+def naive_gain(model, tokens, response):
+    """One document at a time: take out of the prompt what is not within four tokens before a response token."""
+    stays = [i for i in range(len(tokens)) if response[i] or any(response[i + 1 : i + 1 + HEADER])]
+    if len(stays) == len(tokens):
+        return [0.0] * sum(response)
+    here, there = probabilities(model, tokens), probabilities(model, [tokens[i] for i in stays])
+    return [math.log(here[i] + GUESS) - math.log(there[stays.index(i)] + GUESS) for i in stays if response[i]]
+
+
+def laid_out(layout):
+    some = documents()
+    lengths = [len(tokens) for tokens, _ in some]
+    labels = [[t if r else -100 for t, r in zip(*document, strict=True)] for document in some]
+    if layout == "packed":
+        # As a padding-free collator has it: the last document is padding that nobody marks.
+        ids, target = [t for tokens, _ in some for t in tokens], [label for row in labels for label in row]
+        positions = [i for n in lengths for i in range(n)]
+        return {
+            "input_ids": torch.tensor([[*ids, 0, 0]]),
+            "labels": torch.tensor([[*target, -100, -100]]),
+            "position_ids": torch.tensor([[*positions, 0, 1]]),
+        }
+    width = max(lengths) + 2
+
+    def padded(row, fill):
+        padding = [fill] * (width - len(row))
+        return padding + row if layout == "left" else row + padding
+
+    return {
+        "input_ids": torch.tensor([padded(tokens, 0) for tokens, _ in some]),
+        "attention_mask": torch.tensor([padded([1] * n, 0) for n in lengths]),
+        "labels": torch.tensor([padded(row, -100) for row in labels]),
+    }
+
+
+@pytest.mark.parametrize("helped", [True, False], ids=["loader", "alone"])
+@pytest.mark.parametrize("layout", ["right", "left", "packed"])
+def test_the_gain_is_what_each_document_alone_gives(model, layout, helped):
+    batch = laid_out(layout)
+    selector = attached(model, strategy="signal", signal="prompt_gain")
+    if helped:
+        selector.lookup(batch)
+    _, selection = selector.forward(model, batch, step=0)
+    expected = [gain for document in documents() for gain in naive_gain(model, *document)]
+    ours = selection.signals["prompt_gain"][selection.documents.response]
+    torch.testing.assert_close(ours, torch.tensor(expected), rtol=0, atol=1e-5)
+    assert ours.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("loss", ["own", "framework"])
+def test_whole_answers_are_dropped_and_noise_within_the_others(model, loss):
+    batch, kept = laid_out("right"), []
+    for tokens, response in documents():
+        gains = naive_gain(model, tokens, response)
+        likely = [p > GUESS for p, r in zip(probabilities(model, tokens), response, strict=True) if r]
+        kept += [likely_one and sum(gains) >= 0 for likely_one in likely]
+    selector = attached(model, strategy="grounded", loss=loss)
+    if loss == "own":
+        _, selection = selector.forward(model, batch, step=0)
+    else:
+        _, selection = selector.filtered_labels(model, batch, step=0)
+    assert selection.kept[selection.documents.response].tolist() == kept
+    by_document = [sum(kept[start:end]) for start, end in ((0, 6), (6, 13), (13, 18), (18, 24), (24, 29))]
+    assert 0 in by_document, "no answer is dropped as a whole"
+    assert by_document[2] * by_document[3] > 0, "a document without a prompt was judged by it"
+    assert torch.equal(selector.inspect(model, batch, step=0).kept, selection.kept)
+
+
+def test_what_is_learned_does_not_change_the_choice(model, lora):
+    batch, later = laid_out("right"), lora(tiny("llama"), seed=7).train()
+    _, first = attached(model, strategy="grounded").forward(model, batch, step=0)
+    _, other = attached(later, strategy="grounded").forward(later, batch, step=9)
+    assert torch.equal(first.weights, other.weights)
+
+
+def test_a_batch_without_a_response(model):
+    batch = laid_out("right")
+    batch["labels"][:] = -100
+    _, selection = attached(model, strategy="grounded").forward(model, batch, step=0)
+    assert not selection.weights.any()
+
+
+def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
+    batch = laid_out("right")
+    documents = Documents.from_batch(batch)
+    kinds = torch.arange(batch["labels"].numel()).view_as(batch["labels"])
+    rest = without_prompts({**batch, "token_type_ids": kinds, "num_items_in_batch": torch.tensor(3)}, documents)
+    response = rest.documents.response
+    assert torch.equal(rest.inputs["token_type_ids"][response], kinds[documents.response])
+    assert torch.equal(rest.inputs["labels"][response], batch["labels"][documents.response])
+    assert torch.equal(rest.back(rest.inputs["token_type_ids"])[documents.response], kinds[documents.response])
+    assert rest.inputs["input_ids"].shape[1] < batch["input_ids"].shape[1]
+    with pytest.raises(ValueError, match=r"'pixel_values' of shape \(5, 3\).*such as 'trimmed'"):
+        without_prompts({**batch, "pixel_values": torch.zeros(5, 3)}, documents)
+
+
+@pytest.mark.parametrize("history", ["recorded", "last_visit"])
+def test_histories_that_know_the_data_as_they_are_alone_are_refused(history, tmp_path):
+    options = {"history_store": str(tmp_path), "history_record": True} if history == "recorded" else {}
+    with pytest.raises(ValueError, match=f"`history` is {history!r}, which only knows.*'snapshot' or 'ema'"):
+        TokenSelector(SSTokenConfig(strategy="grounded", history=history, **options))
