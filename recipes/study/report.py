@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from conditions import CONDITIONS
 from scipy import stats
 
 SETTING = ["data", "samples", "epochs", "precision", "condition"]
@@ -25,6 +26,7 @@ METRICS = {
     "facts_nll": ("loss on facts", -1),
 }
 PLAIN, PAPER = "full", "sstoken"
+STYLES = (("#888888", "D"), ("#d55e00", "s"), ("#0072b2", "o"), ("#009e73", "^"), ("#cc79a7", "v"), ("#000000", "x"))
 NOT_CANDIDATES = ("full", "random", "oracle")
 MINIMUM_SEEDS = 3
 
@@ -186,24 +188,47 @@ def _names(names: Sequence[str]) -> str:
 # Tables
 
 
+def main_strategies(averages: pd.DataFrame) -> list[str]:
+    """Those that ran in at least half of the settings, plain fine-tuning first."""
+    settings = averages.groupby(SETTING, sort=False).ngroups
+    counts = averages.groupby("strategy", sort=False).size()
+    return [
+        PLAIN,
+        *(name for name in dict.fromkeys(averages.strategy) if name != PLAIN and counts[name] * 2 >= settings),
+    ]
+
+
 def glance(averages: pd.DataFrame) -> str:
-    """Held-out loss of every strategy in every setting, against plain fine-tuning's."""
+    """Held-out loss against plain fine-tuning's: of the strategies that ran nearly everywhere, and of the others."""
+    main = main_strategies(averages)
+    others = [name for name in dict.fromkeys(averages.strategy) if name not in main]
+    rows = {(*row[SETTING], row.strategy): row for _, row in averages.iterrows()}
     settings = [setting for setting, _ in averages.groupby(SETTING, sort=False)]
-    heads = ["strategy", *map(title, settings)]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for strategy in dict.fromkeys(averages.strategy):
-        cells = [f"`{strategy}`"]
-        for setting in settings:
-            row = averages[(averages[SETTING] == list(setting)).all(axis=1) & (averages.strategy == strategy)]
-            cells.append("" if row.empty else _cell(row.iloc[0], "nll", decimals=2, value=strategy == PLAIN))
-        lines.append(f"| {' | '.join(cells)} |")
+
+    def lines(first: str, heads: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
+        head = [first, *heads]
+        return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in cells), ""]
+
+    def shown(setting: Sequence[Any], strategy: str) -> str:
+        row = rows.get((*setting, strategy))
+        return "" if row is None else _cell(row, "nll", decimals=2, value=strategy == PLAIN)
+
+    of_others = [setting for setting in settings if any((*setting, name) in rows for name in others)]
     return "\n".join(
         [
             "## Held-out loss at a glance\n",
             "`full`: the loss itself, in nats a token. The others: the difference to it with the half-width of its "
             "95 % interval; **+** better, **-** worse.\n",
-            *lines,
-            "",
+            *lines(
+                "",
+                [f"`{name}`" for name in main],
+                ([title(setting), *(shown(setting, name) for name in main)] for setting in settings),
+            ),
+            *lines(
+                "",
+                list(map(title, of_others)),
+                ([f"`{name}`", *(shown(setting, name) for setting in of_others)] for name in others),
+            )[: None if others else 0],
         ]
     )
 
@@ -250,47 +275,42 @@ def _cell(row: Any, metric: str, decimals: int = 3, value: bool = True) -> str:
 # The plot
 
 
-def plot(averages: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
-    """How far each strategy's held-out loss is from plain fine-tuning's: noisy data, and clean data."""
+def plot(averages: pd.DataFrame, path: Path) -> None:
+    """How far each strategy's held-out loss is from plain fine-tuning's, in every setting."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams["svg.hashsalt"] = "study"
-    settings = [s for s, _ in averages.groupby(SETTING, sort=False) if s[-1] in ("random_tokens", "clean")]
-    settings = [s for s in settings if s[2:4] == (1, "bfloat16")] or settings
-    rows = averages[[tuple(values) in settings for values in averages[SETTING].itertuples(index=False, name=None)]]
-    order = list(rows.groupby("strategy").nll_vs_full.max().sort_values(ascending=False).index)
-    colours = {"better": "#0072b2", "worse": "#d55e00", "same": "#888888"}
-    markers = {"better": "o", "worse": "s", "same": "D"}
-    figure, axes = plt.subplots(
-        1, len(settings), figsize=(3 * len(settings) + 2, 0.3 * len(order) + 1.9), sharey=True, squeeze=False
-    )
-    for axis, setting in zip(axes[0], settings, strict=True):
-        group = rows[(rows[SETTING] == list(setting)).all(axis=1)]
-        for _, row in group.iterrows():
-            word = verdict(row, "nll")
-            height, colour = order.index(row.strategy), colours[word]
-            own = table[(table[SETTING] == list(setting)).all(axis=1)].pivot(
-                index="seed", columns="strategy", values="nll"
-            )
-            seeds = (own[row.strategy] - own[PLAIN]).dropna()
-            axis.scatter(seeds, [height] * len(seeds), s=9, color=colour, alpha=0.4, lw=0)
-            half = 0 if row.strategy == PLAIN else row.nll_vs_full_half
-            axis.errorbar(row.nll_vs_full, height, xerr=half, fmt=markers[word], color=colour, capsize=3, ms=5)
-        axis.axvline(0, color="#444444", lw=0.9, zorder=0)
-        axis.set_title(title(setting).replace(": ", "\n"), fontsize=10)
-        axis.set_yticks(range(len(order)), order)
-        axis.grid(axis="x", alpha=0.3)
-        furthest = (group.nll_vs_full.abs() + group.nll_vs_full_half.fillna(0)).max() * 1.1 + 0.02
-        axis.set_xlim(-furthest, furthest)
-    for word, text in (("better", "better than plain"), ("same", "no difference shown"), ("worse", "worse")):
-        axes[0][0].plot([], [], markers[word], color=colours[word], label=text)
-    figure.legend(loc="lower right", fontsize=8, frameon=False, ncols=3)
-    figure.suptitle("Held-out loss compared with plain fine-tuning, in nats a token (left is better)", fontsize=11)
-    figure.text(0.01, 0.01, "bars: 95 % interval, paired by seed; small dots: seeds", fontsize=8)
-    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
+    order = {name: number for number, name in enumerate(CONDITIONS)}
+    settings = sorted((s for s, _ in averages.groupby(SETTING, sort=False)), key=lambda s: order[s[-1]])
+    strategies = [name for name in main_strategies(averages) if name != PLAIN]
+    if "oracle" in set(averages.strategy):
+        strategies = [*(name for name in strategies if name != "oracle"), "oracle"]
+    figure, axis = plt.subplots(figsize=(9, 0.13 * (len(strategies) + 1.5) * len(settings) + 1.6))
+    step = 1 / (len(strategies) + 1.5)
+    for number, strategy in enumerate(strategies):
+        colour, marker = STYLES[number % len(STYLES)]
+        axis.plot([], [], marker, color=colour, label=strategy)
+        for _, row in averages[averages.strategy == strategy].iterrows():
+            height = settings.index(tuple(row[SETTING])) + (number - (len(strategies) - 1) / 2) * step
+            seen = verdict(row, "nll") != "same"
+            axis.errorbar(
+                row.nll_vs_full, height, xerr=row.nll_vs_full_half, fmt=marker, color=colour, ms=5, capsize=2, lw=1,
+                mfc=colour if seen else "white",
+            )  # fmt: skip
+    for number in range(1, len(settings)):
+        axis.axhline(number - 0.5, color="#dddddd", lw=0.8, zorder=0)
+    axis.axvline(0, color="#444444", lw=0.9, zorder=0)
+    axis.set_yticks(range(len(settings)), [title(setting).replace(": ", "\n") for setting in settings], fontsize=8)
+    axis.set_ylim(len(settings) - 0.5, -0.5)
+    reach = (averages.nll_vs_full.abs().max() if strategies else 1) * 1.15
+    axis.set_xlim(-min(reach, 1.2), min(reach, 2))  # the longest intervals may leave the plot
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_xlabel("better   <   held-out loss compared with plain fine-tuning, nats a token   >   worse", fontsize=9)
+    axis.legend(fontsize=8, loc="upper right", title="filled: the 95 % interval\nleaves out 0", title_fontsize=7)
+    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     plt.close(figure)
 
@@ -320,7 +340,7 @@ def report(folder: Path, target: Path | None = None, planned: Sequence[str] = ()
     if averages.empty:
         parts.append(f"Nothing has run with {MINIMUM_SEEDS} seeds beside its controls yet: no verdict.\n")
     else:
-        plot(averages, table, target / "summary.svg")
+        plot(averages, target / "summary.svg")
         parts += [words(averages), "![](summary.svg)\n", glance(averages), tables(averages)]
         print(words(averages))
     parts.append(_missing(table, folder, planned))
