@@ -121,7 +121,7 @@ def _is_done(cell: Any, output: Path) -> bool:
 
 def _run_all(waiting: Sequence[Any], arguments: argparse.Namespace) -> int:
     """Returns how many failed."""
-    model = _model(arguments)
+    model = model_of(arguments)
     (arguments.output / "cells").mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // arguments.workers) if arguments.workers else None
     failed = 0
@@ -151,7 +151,7 @@ def _pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _model(arguments: argparse.Namespace) -> str:
+def model_of(arguments: argparse.Namespace) -> str:
     if arguments.model:
         return str(arguments.model)
     from sstoken_trl.demo.model import model_folder
@@ -194,7 +194,7 @@ def check(arguments: argparse.Namespace) -> int:
         settings = {field.name: row[field.name] for field in dataclasses.fields(Cell)}
         settings = {key: value.item() if hasattr(value, "item") else value for key, value in settings.items()}
         cell = Cell(**{**settings, "options": json.loads(row.options)})
-        now[cell.strategy] = run(cell, _model(arguments), arguments.gsm8k)["nll"]
+        now[cell.strategy] = run(cell, model_of(arguments), arguments.gsm8k)["nll"]
         then[cell.strategy] = float(row.nll)
         print(f"{cell.name}: held-out loss {then[cell.strategy]:.3f} in the table, {now[cell.strategy]:.3f} here")
     differences = then[strategy] - then["full"], now[strategy] - now["full"]

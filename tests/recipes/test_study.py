@@ -153,3 +153,36 @@ def test_decode_adds_the_exact_match(study, tmp_path):
 
     table = pd.read_csv(tmp_path / "study.csv")
     assert table[["exact_match_before", "exact_match"]].isin([0, 0.5, 1]).all(axis=None)
+
+
+def test_which_signal_tells_what_was_spoiled(study, tmp_path, monkeypatch, model_dir):
+    _, out = study
+    import pandas as pd
+
+    monkeypatch.syspath_prepend(str(TOP / "recipes" / "study"))
+    import spoiled
+
+    setting = {"samples": 9, "batch": 1, "max_tokens": 200, "precision": "float32"}
+    monkeypatch.setitem(spoiled.SETTINGS, "gsm8k", setting)
+    arguments = ["--to", tmp_path, "--model", model_dir, "--gsm8k", out.parent, "--data", "gsm8k", "--seeds", "1"]
+    try:
+        spoiled.main(list(map(str, arguments)))
+    finally:
+        plugin_manager().unregister(spoiled)
+    found = pd.read_csv(tmp_path / "spoiled.csv")
+    assert set(found.signal) == set(spoiled.SIGNALS)
+    assert found.tokens.dropna().between(0, 1).all()
+    assert found[found.condition == "swapped_responses"].answers.between(0, 1).all()
+    assert "| `prompt_gain` | 0." in (tmp_path / "spoiled.md").read_text()
+
+
+def test_the_part_that_is_lower_is_counted_pair_by_pair(study):
+    import pandas as pd
+    from spoiled import part
+
+    rng = random.Random(0)
+    values = pd.Series([rng.randrange(6) for _ in range(40)])
+    corrupted = pd.Series([rng.random() < 0.3 for _ in range(40)])
+    pairs = [(a, b) for a in values[corrupted] for b in values[~corrupted]]
+    assert part(values, corrupted) == pytest.approx(sum((a < b) + (a == b) / 2 for a, b in pairs) / len(pairs))
+    assert part(values, corrupted & False) is None
