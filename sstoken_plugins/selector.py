@@ -19,7 +19,7 @@ from .forward import TokenForward, UnreadableHead, check_against_logits, logits_
 from .grounded import without_prompts
 from .head import output_head, vocabulary_size
 from .health import Health, require_finite
-from .histories import History, LiveHistory, Lookup, TrainingRun
+from .histories import History, Lookup, TrainingRun
 from .histories.recorded import RecordedHistory
 from .loading import BatchLookup
 from .refusal import refuse
@@ -67,7 +67,7 @@ class TokenSelector:
         self._signals = {name: plugins.lookup("signal", name, known)(config) for name in sorted(names)}
         make_history = plugins.lookup("history", config.history, plugins.histories())
         self.history: History | None = make_history(config) if "history" in self.needs else None
-        if "unprompted" in self.needs and not isinstance(self.history, LiveHistory):
+        if "unprompted" in self.needs and self.history is not None and not self.history.knows_any_text:
             raise ValueError(
                 f"`strategy` is {config.strategy!r}, which asks the history model for answers without their prompts, "
                 f"but `history` is {config.history!r}, which only knows the training data as they are: set `history` "
@@ -302,21 +302,17 @@ class TokenSelector:
     ) -> _Earlier:
         if self.history is None or "history" not in needed:
             return _Earlier()
-        log_probs = self._read_history(self.history, model, inputs, documents)
+
+        def score(inputs: Mapping[str, Any], documents: Documents) -> Tensor:
+            return self._score(model, inputs, documents, statistics=False).log_probs
+
+        inner = unwrapped(model)
+        log_probs = self.history.log_probs(inner, inputs, documents, lambda: score(inputs, documents))
         if "unprompted" not in needed:
             return _Earlier(log_probs)
         rest = without_prompts(inputs, documents)
-        return _Earlier(log_probs, rest.back(self._read_history(self.history, model, rest.inputs, rest.documents)))
-
-    def _read_history(
-        self, history: History, model: nn.Module, inputs: Mapping[str, Any], documents: Documents
-    ) -> Tensor:
-        return history.log_probs(
-            unwrapped(model),
-            inputs,
-            documents,
-            lambda: self._score(model, inputs, documents, statistics=False).log_probs,
-        )
+        unprompted = self.history.log_probs_of_any_text(inner, lambda: score(rest.inputs, rest.documents))
+        return _Earlier(log_probs, rest.back(unprompted))
 
     def _token_scores(
         self,

@@ -17,7 +17,7 @@ from .table import Report
 HERE = Path(__file__).parent / "web"
 SCRIPTS = ("select.js", "overview.js", "tokens.js", "page.js")
 # Enough for the page to select again exactly as the core does: float32 as they are.
-FLOATS = ("log_prob", "history_log_prob", "attention", "entropy", "score")
+FLOATS = ("log_prob", "history_log_prob", "attention", "prompt_gain", "entropy", "score")
 
 
 def render(report: Report, index: str | None = None) -> str:

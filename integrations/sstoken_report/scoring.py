@@ -15,7 +15,7 @@ from sstoken_plugins.strategies import SSToken
 from .samples import Samples
 from .table import Report
 
-FIELDS = ("log_prob", "history_log_prob", "attention", "entropy", "score")
+FIELDS = ("log_prob", "history_log_prob", "attention", "prompt_gain", "entropy", "score")
 
 
 def score(trainer: Any, selector: TokenSelector, samples: Samples, step: int) -> Report:
@@ -56,6 +56,7 @@ def _values(selector: TokenSelector, selection: Selection) -> dict[str, Tensor]:
         "log_prob": scores.log_probs,
         "history_log_prob": scores.history_log_probs,
         "attention": scores.attention,
+        "prompt_gain": selection.signals.get("prompt_gain"),
         "entropy": scores.entropy,
         "score": None,
         "weight": selection.weights,

@@ -9,7 +9,13 @@ import numpy as np
 from .table import Report
 
 # Column by column: name in texts, and whether it belongs to kept and dropped tokens each.
-COMPARED = {"rel": "REL", "attention": "attention", "log_prob": "log-probability", "entropy": "entropy"}
+COMPARED = {
+    "rel": "REL",
+    "attention": "attention",
+    "prompt_gain": "gain from the prompt",
+    "log_prob": "log-probability",
+    "entropy": "entropy",
+}
 
 
 def totals(report: Report, before: Report | None) -> dict[str, tuple[float, int]]:

@@ -31,6 +31,7 @@ class Report:
             history_log_prob  float32, under the history; all NaN if the selection reads none
             rel               float32, log_prob - history_log_prob
             attention         float32, mass on the prompt; all NaN if the selection does not read it
+            prompt_gain       float32, nats; all NaN if the selection does not read it
             entropy           float32, nats
             score             float32, what the tokens of a sample are ranked by; all NaN if nothing ranks them
             rank              int32, 1 is the best of its sample; 0 if nothing ranks them, and on the prompt
@@ -67,7 +68,7 @@ class Report:
 
     def knows(self, name: str) -> bool:
         """Whether the selection read this column at all."""
-        return bool((~np.isnan(self.columns[name][self.response])).any())
+        return name in self.columns and bool((~np.isnan(self.columns[name][self.response])).any())
 
     def samples(self) -> Iterator[dict[str, np.ndarray]]:
         """The columns of each sample."""

@@ -20,10 +20,15 @@ REPLACES = ("base", "snapshot", "ema")
 class UnchangedHistory(History):
     """The model itself, so rel is 0. Costs nothing."""
 
+    knows_any_text = True
+
     def log_probs(
         self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
     ) -> Tensor:
         return torch.zeros(documents.ids.shape, device=documents.ids.device)
+
+    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
+        return score()
 
     def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
         return log_probs

@@ -50,6 +50,8 @@ class History(ABC):
     """Whether it can only be had beside an adapter in training."""
     follows_shards: bool = True
     """Whether it works where FSDP shards the weights."""
+    knows_any_text: bool = False
+    """Whether it has `log_probs_of_any_text`, and not only those of the training data as they are."""
 
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
@@ -82,6 +84,10 @@ class History(ABC):
             score: runs the model as it is now on this batch, without gradient and dropout, and returns its (B, S)
                 log-probabilities.
         """
+
+    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
+        """What `score` would return if `model` were its earlier self; for text that is not in the training data."""
+        raise NotImplementedError
 
     def remember(self, inputs: Mapping[str, Any], log_probs: Tensor) -> None:
         """Told of every micro-batch: (B, S) log-probabilities under the current model, without gradient."""
@@ -117,6 +123,8 @@ class History(ABC):
 class LiveHistory(History):
     """A history whose weights are in the model: scored by one more forward pass."""
 
+    knows_any_text = True
+
     @abstractmethod
     def active(self, model: nn.Module) -> AbstractContextManager[None]:
         """While open, the model computes what its earlier self would. Must leave everything as it was."""
@@ -124,6 +132,9 @@ class LiveHistory(History):
     def log_probs(
         self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
     ) -> Tensor:
+        return self.log_probs_of_any_text(model, score)
+
+    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
         with self.active(model):
             return score()
 

@@ -293,7 +293,7 @@ def test_signal_keeps_the_highest(model, batch):
 @pytest.mark.parametrize(
     ("options", "kind", "known"),
     [
-        ({"strategy": "nope"}, "strategy", "full, random, signal, sstoken"),
+        ({"strategy": "nope"}, "strategy", "full, grounded, random, signal, sstoken"),
         ({"history": "nope"}, "history", "adapter, base"),
         ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, history_plausibility, loss, noise"),
     ],

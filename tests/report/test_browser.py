@@ -163,7 +163,13 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize(
     "options",
-    [{"sstoken_gamma": 0.0}, {"sstoken_gamma": 1.0}, {"sstoken_strategy": "random"}, {"sstoken_strategy": "full"}],
+    [
+        {"sstoken_gamma": 0.0},
+        {"sstoken_gamma": 1.0},
+        {"sstoken_strategy": "random"},
+        {"sstoken_strategy": "full"},
+        {"sstoken_strategy": "grounded"},
+    ],
     ids=str,
 )
 def test_what_is_not_there_is_not_offered(options, make_report, browser, tmp_path):
@@ -177,5 +183,8 @@ def test_what_is_not_there_is_not_offered(options, make_report, browser, tmp_pat
     assert "kept" not in disabled
     assert ("rel" in disabled) == (not report.knows("rel"))
     assert ("attention" in disabled) == (not report.knows("attention"))
+    assert ("prompt_gain" in disabled) == (options.get("sstoken_strategy") != "grounded")
     assert browser.find_element("id", "gamma").is_enabled() is False
-    assert browser.find_element("id", "rho").is_enabled() == (options.get("sstoken_strategy") != "full")
+    assert browser.find_element("id", "rho").is_enabled() == (
+        options.get("sstoken_strategy") not in ("full", "grounded")
+    )

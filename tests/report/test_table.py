@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from sstoken_plugins import Documents, __version__, keep_best, sstoken_score
-from sstoken_report.page import render
+from sstoken_report.page import pack, render
 from sstoken_report.pieces import pieces
 from sstoken_report.table import Report
 
@@ -37,6 +37,22 @@ def test_parquet_holds_everything(report, tmp_path):
     frame = pandas.read_parquet(tmp_path / "report.parquet")
     assert frame.loc[frame.response, "rel"].notna().all()
     assert frame.loc[~frame.response, "rel"].isna().all()
+
+
+def test_whole_answers_left_out_can_be_seen(make_report):
+    report = make_report(sstoken_strategy="grounded")
+    assert report.knows("prompt_gain")
+    for sample in report.samples():
+        if np.nansum(sample["prompt_gain"].astype(np.float64)) < -1e-3:
+            assert not np.nan_to_num(sample["weight"]).any()
+
+
+def test_a_report_from_before_a_column_was_added_can_be_read(report, tmp_path):
+    columns = {name: values for name, values in report.columns.items() if name != "prompt_gain"}
+    Report(columns, report.about).write_parquet(tmp_path / "report.parquet")
+    old = Report.read_parquet(tmp_path / "report.parquet")
+    assert not old.knows("prompt_gain")
+    assert "prompt_gain" not in pack(old)
 
 
 def test_json_holds_the_same_numbers(report, tmp_path):

@@ -1,7 +1,8 @@
 // Kept and dropped tokens compared: numbers, distributions, favourites.
 
 const SIGNALS = {
-  score: "Score", rel: "REL", attention: "Attention to the prompt", log_prob: "Log-probability now", entropy: "Entropy",
+  score: "Score", rel: "REL", attention: "Attention to the prompt", prompt_gain: "Gain from the prompt",
+  log_prob: "Log-probability now", entropy: "Entropy",
 };
 const BINS = 32;
 

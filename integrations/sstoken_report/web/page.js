@@ -42,6 +42,7 @@
       ["score", report.score && short(report.score[i])],
       ["REL", report.rel && short(report.rel[i])],
       ["attention", report.attention && short(report.attention[i])],
+      ["gain from the prompt", report.prompt_gain && short(report.prompt_gain[i])],
       ["log-prob now", probability(report.log_prob[i])],
       ["log-prob history", report.history_log_prob && probability(report.history_log_prob[i])],
       ["entropy", short(report.entropy[i])],

@@ -51,7 +51,8 @@ function readReport(data) {
     kept: trained.slice(), rank: new Int32Array(trained.length), samples: [],
     rho: data.about.rho, gamma: data.about.gamma,
     log_prob: floatsOf(data.log_prob), history_log_prob: floatsOf(data.history_log_prob),
-    attention: floatsOf(data.attention), entropy: floatsOf(data.entropy), score: floatsOf(data.score), rel: null,
+    attention: floatsOf(data.attention), prompt_gain: floatsOf(data.prompt_gain), entropy: floatsOf(data.entropy),
+    score: floatsOf(data.score), rel: null,
   };
   if (report.history_log_prob) {
     report.rel = report.log_prob.map((value, i) => value - report.history_log_prob[i]);

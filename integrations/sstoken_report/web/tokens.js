@@ -11,7 +11,10 @@ function sampleTitle(report, number) {
   let words = "";
   for (let t = begin; t < end && words.length < 90; t++) if (report.response[t]) words += report.texts[report.tokens[t]];
   const kept = report.kept.subarray(from, to).reduce((sum, one) => sum + one, 0);
-  return [`Sample ${number + 1}`, `${kept} of ${to - from} kept, ${end - begin} tokens`, words.replace(/\s+/g, " ").trim()];
+  const gain = report.prompt_gain?.subarray(from, to).reduce((sum, one) => sum + one, 0);
+  const counts = [`${kept} of ${to - from} kept`, `${end - begin} tokens`];
+  if (gain !== undefined) counts.push(`the prompt gains ${short(gain)}`);
+  return [`Sample ${number + 1}`, counts.join(", "), words.replace(/\s+/g, " ").trim()];
 }
 
 function showTitle(report, number, summary) {
