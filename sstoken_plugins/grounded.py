@@ -86,16 +86,20 @@ def without_prompts(inputs: Mapping[str, Any], documents: Documents) -> Unprompt
     otherwise = {"labels": IGNORE_INDEX, "attention_mask": 0}
     kept: dict[str, Any] = {}
     for name, value in inputs.items():
+        if name.startswith(OWN_ENTRIES) or name in _LENGTHS or not isinstance(value, Tensor) or value.dim() == 0:
+            continue
         if name == "position_ids":
             # A trailing 0 begins a document of its own, to the layouts that tell documents by their positions.
             kept[name] = torch.where(left, remaining.positions, 0)
-        elif isinstance(value, Tensor) and value.shape == stays.shape:
+        elif value.shape == stays.shape:
             kept[name] = taken(value, otherwise.get(name, 0))
-        elif isinstance(value, Tensor) and value.dim() and name not in _LENGTHS and not name.startswith(OWN_ENTRIES):
+        else:
             raise ValueError(
                 f"The batch has an entry {name!r} of shape {tuple(value.shape)}: signal 'prompt_gain' cannot take "
                 "prompts out of that. Choose a strategy that does not read it, such as 'trimmed'."
             )
+    if "position_ids" not in kept and "attention_mask" not in kept:
+        kept["attention_mask"] = left.long()  # rows of one length no longer are
     return Unprompted(kept, remaining, places)
 
 

@@ -71,7 +71,7 @@ class TokenSelector:
             raise ValueError(
                 f"`strategy` is {config.strategy!r}, which asks the history model for answers without their prompts, "
                 f"but `history` is {config.history!r}, which only knows the training data as they are: set `history` "
-                "to 'base', 'adapter', 'snapshot' or 'ema'."
+                "to 'base', 'adapter', 'snapshot', 'ema' or 'recorded'."
             )
         self._probe: PromptAttention | None = None
         self._dropout: Dropout | None = None
@@ -250,11 +250,15 @@ class TokenSelector:
         """
         assert isinstance(self.history, RecordedHistory)
         self._check_once(model, inputs)
-        return self.history.record(
-            unwrapped(model),
-            inputs,
-            lambda batch: self._score(model, batch, Documents.from_batch(batch), statistics=False).log_probs,
-        )
+        inner = unwrapped(model)
+
+        def score(batch: Mapping[str, Any]) -> Tensor:
+            return self._score(model, batch, Documents.from_batch(batch), statistics=False).log_probs
+
+        n_new = self.history.record(inner, inputs, score)
+        if "unprompted" in self.needs:
+            self.history.record(inner, without_prompts(inputs, Documents.from_batch(inputs)).inputs, score)
+        return n_new
 
     def step_end(self, step: int, epoch: float | None = None) -> None:
         """To be called after every optimizer step; `step` counts them from 1, `epoch` is how many were done.
@@ -311,7 +315,9 @@ class TokenSelector:
         if "unprompted" not in needed:
             return _Earlier(log_probs)
         rest = without_prompts(inputs, documents)
-        unprompted = self.history.log_probs_of_any_text(inner, lambda: score(rest.inputs, rest.documents))
+        unprompted = self.history.log_probs_of_any_text(
+            inner, rest.inputs, rest.documents, lambda: score(rest.inputs, rest.documents)
+        )
         return _Earlier(log_probs, rest.back(unprompted))
 
     def _token_scores(
@@ -322,9 +328,11 @@ class TokenSelector:
         earlier: _Earlier,
         step: int,
     ) -> TokenScores:
-        log_probs, history_log_probs = measured.log_probs.detach(), earlier.log_probs
+        log_probs, history_log_probs, unprompted = measured.log_probs.detach(), earlier.log_probs, earlier.unprompted
         if self.history is not None and history_log_probs is not None:
             history_log_probs = self.history.compare(history_log_probs, log_probs)
+            if unprompted is not None:  # what nobody has recorded counts as no gain
+                unprompted = torch.where(unprompted.isnan(), history_log_probs, unprompted)
         assert measured.entropy is not None
         return TokenScores(
             documents=documents,
@@ -335,7 +343,7 @@ class TokenSelector:
             attention=measured.attention,
             step=step,
             vocabulary=self._vocabulary,
-            unprompted_log_probs=earlier.unprompted,
+            unprompted_log_probs=unprompted,
         )
 
     def _selection(

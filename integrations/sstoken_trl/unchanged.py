@@ -27,7 +27,9 @@ class UnchangedHistory(History):
     ) -> Tensor:
         return torch.zeros(documents.ids.shape, device=documents.ids.device)
 
-    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
+    def log_probs_of_any_text(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
+    ) -> Tensor:
         return score()
 
     def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:

@@ -85,8 +85,10 @@ class History(ABC):
                 log-probabilities.
         """
 
-    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
-        """What `score` would return if `model` were its earlier self; for text that is not in the training data."""
+    def log_probs_of_any_text(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
+    ) -> Tensor:
+        """The same as `log_probs`, of a batch that is not of the training data, and that no data loader has seen."""
         raise NotImplementedError
 
     def remember(self, inputs: Mapping[str, Any], log_probs: Tensor) -> None:
@@ -132,11 +134,13 @@ class LiveHistory(History):
     def log_probs(
         self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
     ) -> Tensor:
-        return self.log_probs_of_any_text(model, score)
-
-    def log_probs_of_any_text(self, model: nn.Module, score: Callable[[], Tensor]) -> Tensor:
         with self.active(model):
             return score()
+
+    def log_probs_of_any_text(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
+    ) -> Tensor:
+        return self.log_probs(model, inputs, documents, score)
 
 
 @hookimpl

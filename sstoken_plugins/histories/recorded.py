@@ -32,6 +32,8 @@ class RecordedHistory(StoredHistory):
     the store are scored by the model below the adapter in training, if there is one, and counted in the log.
     """
 
+    knows_any_text = True
+
     def __init__(self, config: SSTokenConfig) -> None:
         super().__init__(config)
         assert config.history_store is not None  # granted by the configuration
@@ -77,6 +79,11 @@ class RecordedHistory(StoredHistory):
         if self._live is None:
             return stored
         return torch.where(missing, self._live.log_probs(model, inputs, documents, score), stored)
+
+    def log_probs_of_any_text(
+        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
+    ) -> Tensor:
+        return self.log_probs(model, inputs, documents, score)
 
     def describe(self) -> Mapping[str, Any]:
         return {"made_by": self._made_by}

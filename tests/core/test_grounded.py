@@ -144,8 +144,44 @@ def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
         without_prompts({**batch, "pixel_values": torch.zeros(5, 3)}, documents)
 
 
-@pytest.mark.parametrize("history", ["recorded", "last_visit"])
-def test_histories_that_know_the_data_as_they_are_alone_are_refused(history, tmp_path):
-    options = {"history_store": str(tmp_path), "history_record": True} if history == "recorded" else {}
-    with pytest.raises(ValueError, match=f"`history` is {history!r}, which only knows.*'snapshot' or 'ema'"):
-        TokenSelector(SSTokenConfig(strategy="grounded", history=history, **options))
+@pytest.mark.parametrize("layout", ["right", "left", "packed", "single"])
+def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
+    """And in whatever layout it was recorded."""
+    options = {"strategy": "grounded", "history": "recorded", "history_store": str(tmp_path), "history_record": True}
+    recorder = attached(model, **options)
+    (first, response), *_ = documents()
+    alone = {
+        "input_ids": torch.tensor([first]),
+        "labels": torch.where(torch.tensor([response]), torch.tensor([first]), -100),
+    }
+    assert recorder.record(model, laid_out("right")) == 5
+    recorder.history.finish()
+    batch = alone if layout == "single" else laid_out(layout)
+    assert recorder.record(model, batch) == 0
+    live, recorded = attached(model, strategy="grounded"), attached(model, **options)
+    _, expected = live.forward(model, batch, step=0)
+    model.disable_adapter_layers()  # what is read from the store does not ask the model
+    recorded.lookup(batch)
+    _, selection = recorded.forward(model, batch, step=0)
+    for name in ("prompt_gain", "history_plausibility"):
+        torch.testing.assert_close(selection.signals[name], expected.signals[name], rtol=0, atol=1e-4)
+    assert torch.equal(selection.weights, expected.weights)
+    assert recorded.metrics.drain()["sstoken/history_missing"] == 0
+
+
+def test_what_was_not_recorded_is_kept(tmp_path):
+    """Without an adapter there is nobody to ask."""
+    model = tiny("llama").train()
+    options = {"strategy": "grounded", "history": "recorded", "history_store": str(tmp_path), "history_record": True}
+    recorder = attached(model, **options)
+    recorder.history.record(
+        model, laid_out("right"), lambda batch: torch.zeros(batch["labels"].shape)
+    )  # the prompted half
+    recorder.history.finish()
+    _, selection = attached(model, **options).forward(model, laid_out("right"), step=0)
+    assert torch.equal(selection.kept, selection.documents.response)
+
+
+def test_a_history_that_knows_the_data_as_they_are_alone_is_refused():
+    with pytest.raises(ValueError, match=r"`history` is 'last_visit', which only knows.*'ema' or 'recorded'"):
+        TokenSelector(SSTokenConfig(strategy="grounded", history="last_visit"))

@@ -119,9 +119,15 @@ def test_first_loss_equals_the_reference(
     assert losses(trainer) == [pytest.approx(expected, abs=1e-5)]
 
 
-def test_whole_answers_left_out_are_the_same_in_any_layout(make_trainer, dataset):
+def test_whole_answers_left_out_are_the_same_in_any_layout(make_trainer, dataset, tmp_path):
+    recorded = {"history": "recorded", "history_store": str(tmp_path / "store"), "history_record": True}
     results = []
-    for layout in ({}, {"packing": True, "max_length": 128}, {"padding_free": True, "max_length": None}):
+    for layout in (
+        {},
+        {"packing": True, "max_length": 128},
+        {"padding_free": True, "max_length": None},
+        {f"sstoken_{name}": value for name, value in recorded.items()},
+    ):
         trainer = make_trainer(train_dataset=dataset.select(range(4)), sstoken_strategy="grounded", **SGD, **layout)
         trainer.train()
         results.append((losses(trainer), trainer.state.log_history[0]["sstoken/keep_rate"]))

@@ -56,7 +56,8 @@ def examine_model(model: Any, selector: TokenSelector | None, tokenizer: str | N
         selector.attach(model, TrainingRun(tokenizer=tokenizer))
         if selector.history is not None:
             data = found.data or DataFacts()
-            memory = selector.history.memory(data.samples, data.response_tokens)
+            times = 2 if "unprompted" in selector.needs else 1  # each answer once more, without its prompt
+            memory = selector.history.memory(times * data.samples, times * data.response_tokens)
             found.model.memory = {place: size for place, size in memory.items() if found.data or place == "device"}
 
 
