@@ -81,6 +81,13 @@ def test_it_counts_what_training_sees(config, make_trainer, dataset, conversatio
         assert found.data.left_out + found.data.samples == 24
 
 
+def test_what_only_the_training_knows_is_not_promised(config):
+    found = examine(config(sstoken_strategy="grounded"))
+    assert found.healthy, found.problems
+    assert found.data.response_tokens > 0
+    assert found.data.kept_tokens is None
+
+
 @pytest.mark.parametrize("history", ["base", "adapter", "snapshot", "ema", "recorded", "last_visit"])
 def test_it_knows_what_the_history_takes(config, make_trainer, adapters, dataset, tmp_path, history):
     options = {"sstoken_history": history}

@@ -33,8 +33,8 @@ def count(dataset: Any, selector: TokenSelector | None) -> DataFacts:
         facts.without_response += int((n_response == 0).sum())
         facts.prompt_tokens += int(n_prompt.sum())
         facts.response_tokens += int(n_response.sum())
-        if selector is not None:
-            facts.kept_tokens += int(selector.strategy.denominator(n_response).sum())
+        n_kept = None if selector is None else selector.strategy.n_kept(n_response)
+        facts.kept_tokens = None if n_kept is None else facts.kept_tokens + int(n_kept.sum())
         if store is not None:
             index = BatchIndex.of(batch)
             facts.recorded += len(index) - store.get(index)[1]

@@ -43,7 +43,8 @@ class DataFacts:
     Attributes:
         samples: documents, however they are packed.
         left_out: rows of the data as given that the framework does not train on; None if that is not known.
-        kept_tokens: what remains of the response tokens at this rho; None without a valid selection.
+        kept_tokens: how many response tokens train at most; None without a valid selection, and where the strategy
+            decides only while training.
         recorded: samples with a response that are in the store of history 'recorded'; None with another history.
     """
 
