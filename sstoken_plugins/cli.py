@@ -33,7 +33,7 @@ _COMMANDS = {
         ("trl", "peft"),
     ),
     "inspect": _Command(
-        "sstoken_trl.inspection:main",
+        "sstoken_report.inspection:main",
         "show which tokens of your data would train, before training or at a checkpoint",
         "trl,report",
         ("trl", "peft", "rich", "jinja2", "pyarrow"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from .activation import continues_from_adapter
 from .args import SSTokenBlock
 from .data import WAY_OUT
 from .plugin import SSTokenPlugin
+from .settings import leaving_no_trace, overrides_of
 from .unsupported import unsupported_settings
 
 PLUGIN = "sstoken_axolotl.SSTokenPlugin"
@@ -38,35 +38,16 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     SystemExit: for overrides that are not written as `--key=value`.
     """
     found = Diagnosis("Axolotl", list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")))
-    options = _options(overrides)
-    environment = dict(os.environ)  # where Axolotl leaves much behind, such as a wish to compile
-    os.environ.setdefault("AXOLOTL_TEE_STDOUT", "0")  # what it prints is not for its log
-    from axolotl.utils.tee import close_debug_log
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            cfg, refused = _load(path, options, Path(folder), found)
-            if cfg is not None:
-                _examine(cfg, None if refused else _selector(cfg, found), found)
-        finally:
-            close_debug_log()
-            os.environ.clear()
-            os.environ.update(environment)
+    try:
+        options = overrides_of(overrides)
+    except ValueError as error:
+        print(f"sstoken doctor: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
+        cfg, refused = _load(path, options, Path(folder), found)
+        if cfg is not None:
+            _examine(cfg, None if refused else _selector(cfg, found), found)
     return found
-
-
-def _options(overrides: Sequence[str]) -> dict[str, Any]:
-    """As Axolotl's command line reads them."""
-    from fire.parser import DefaultParseValue
-
-    options = {}
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        if not name.startswith("--") or not equals:
-            print(f"sstoken doctor: error: {override!r} is not written as --key=value", file=sys.stderr)
-            raise SystemExit(2)
-        options[name.removeprefix("--")] = DefaultParseValue(value)
-    return options
 
 
 def _load(path: Path, options: dict[str, Any], folder: Path, found: Diagnosis) -> tuple[Any, bool]:

@@ -1,20 +1,15 @@
-"""`sstoken inspect`: which tokens would train, before a training or at one of its checkpoints.
-
-sstoken inspect --model Qwen/Qwen3-0.6B --data chats.jsonl --assistant_only_loss
-sstoken inspect --config run.yaml --adapter out/checkpoint-100 --rho 0.5
-"""
+"""`sstoken inspect` with the flags of `sstoken sft`."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from sstoken_report.inspection import ADAPTER_FILE, InspectArguments, present, resume, saved_config
 
 SHORT = {
     "--model": "--model_name_or_path",
@@ -32,31 +27,6 @@ SWITCHES = {
     "--push_to_hub": "false",
     "--report_to": "none",
 }
-ADAPTER_FILE, STATE_FILE, TRAINER_FILE = "adapter_config.json", "sstoken.json", "trainer_state.json"
-
-
-@dataclass
-class InspectArguments:
-    """What `sstoken inspect` takes beside the flags of `sstoken sft`. Short for those: `--model`, `--data` (also a
-    file), `--split`, and the options of ssToken without their prefix: `--rho`, `--gamma`, `--history_adapter`, ..."""
-
-    n_samples: int = field(default=50, metadata={"aliases": ["-n"], "help": "How many samples to score."})
-    adapter: str | None = field(
-        default=None, metadata={"help": "Folder of a trained adapter, such as a checkpoint; without: before training."}
-    )
-    out: str = field(default=".", metadata={"help": "Folder for sstoken-inspect.html, .parquet and .json."})
-    show: int = field(default=3, metadata={"help": "How many samples to print."})
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns the exit status."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one is plenty, and DataParallel is not supported
-    try:
-        inspect(argv)
-    except (ValueError, OSError) as error:
-        print(f"sstoken inspect: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def inspect(argv: Sequence[str]) -> None:
@@ -66,40 +36,13 @@ def inspect(argv: Sequence[str]) -> None:
         ValueError: for what the training would refuse too.
         OSError: if something can't be read or written.
     """
-    from rich.console import Console
-
-    from sstoken_report import terminal
-    from sstoken_report.folder import write, write_text
-    from sstoken_report.page import render
-    from sstoken_report.samples import Samples
-    from sstoken_report.scoring import score
-
     script_args, training_args, model_args, dataset_args, own = _parse(argv)
-    out = Path(own.out)
-    out.mkdir(parents=True, exist_ok=True)
+    Path(own.out).mkdir(parents=True, exist_ok=True)
     training_args.output_dir = own.out  # the training's own is left alone
     asked_for = training_args.token_selection()
     trainer = _trainer(script_args, training_args, model_args, dataset_args, own)
-    selector = trainer.token_selector
-    assert selector is not None
-    step = _resume(selector, own.adapter or model_args.model_name_or_path)
-    samples = Samples(trainer, trainer.get_train_dataloader(), own.n_samples)
-    if not len(samples):
-        raise ValueError("None of the samples has a response token: nothing would be learned from them.")
-    report = score(trainer, selector, samples, step)
-    report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
-    report.about["model"] = own.adapter or report.about["model"]
-    console = Console(highlight=False)
-    terminal.show(console, report, own.show)
-    for note in report.about["notes"]:
-        console.print(f"\n[bold]Note[/bold]  {note}")
-    if own.adapter is None:
-        console.print("\nTo look at a trained model, add --adapter and the folder of a checkpoint.")
-    page = out / "sstoken-inspect.html"
-    write_text(page, render(report))
-    write(page.with_suffix(".parquet"), report.write_parquet)
-    write(page.with_suffix(".json"), report.write_json)
-    console.print(f"\n{page}  and the same as .parquet and .json", soft_wrap=True, markup=False)
+    step = resume(trainer.token_selector, Path(own.adapter or model_args.model_name_or_path))
+    present(trainer, own, asked_for, step)
 
 
 def _parse(argv: Sequence[str]) -> tuple[Any, ...]:
@@ -118,7 +61,7 @@ def _parse(argv: Sequence[str]) -> tuple[Any, ...]:
     folder = known.adapter or known.model_name_or_path
     if folder:  # a checkpoint knows how its tokens are chosen
         fields = {option.name for option in dataclasses.fields(SSTokenSFTConfig)}
-        saved = {PREFIX + name: value for name, value in _saved_config(Path(folder)).items()}
+        saved = {PREFIX + name: value for name, value in saved_config(Path(folder)).items()}
         parser.set_defaults(**{name: value for name, value in saved.items() if name in fields})
     if not torch.accelerator.is_available():
         # A configuration for a GPU can be looked at without one.
@@ -213,21 +156,3 @@ def _adapted(model_args: Any, adapter: str) -> Any:
     # That the base model is below the trained adapter is what is to be seen here.
     warnings.filterwarnings("ignore", message="`history` is 'base' and training continues from an adapter")
     return PeftModel.from_pretrained(model, adapter, is_trainable=True)
-
-
-def _saved_config(folder: Path) -> dict[str, Any]:
-    state = folder / STATE_FILE
-    config: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["config"] if state.is_file() else {}
-    return config
-
-
-def _resume(selector: Any, folder: str) -> int:
-    """Gives the history what the checkpoint knows of it; returns the checkpoint's step."""
-    from sstoken_transformers.state import TENSORS_FILE, load_state
-
-    path = Path(folder)
-    if (path / TENSORS_FILE).is_file() and _saved_config(path)["history"] == selector.config.history:
-        load_state(selector, path)
-    if (path / TRAINER_FILE).is_file():
-        return int(json.loads((path / TRAINER_FILE).read_text(encoding="utf-8"))["global_step"])
-    return selector.config.rel_warmup_steps if (path / ADAPTER_FILE).is_file() else 0

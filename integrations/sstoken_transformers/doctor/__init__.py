@@ -45,22 +45,22 @@ def main(argv: Sequence[str]) -> int:
     if options.yaml is not None and not options.yaml.is_file():
         parser.error(f"{options.yaml} is no file")
 
-    is_axolotl = options.axolotl or (options.yaml is not None and _is_axolotl(options.yaml))
-    package = "axolotl" if is_axolotl else "trl"
+    for_axolotl = options.axolotl or (options.yaml is not None and is_axolotl(options.yaml))
+    package = "axolotl" if for_axolotl else "trl"
     if importlib.util.find_spec(package) is None:
         print(f'This configuration is for {package}, not installed here: pip install "sstoken-plugins[{package}]"')
         return 1
     # What the frameworks print on the way is not the answer.
     with contextlib.redirect_stdout(sys.stderr):
-        found = _examine(is_axolotl, options.yaml, theirs)
+        found = _examine(for_axolotl, options.yaml, theirs)
     from .output import show
 
     show(found, options.json)
     return 0 if found.healthy else 1
 
 
-def _examine(is_axolotl: bool, yaml: Path | None, theirs: list[str]) -> Any:
-    if is_axolotl:
+def _examine(for_axolotl: bool, yaml: Path | None, theirs: list[str]) -> Any:
+    if for_axolotl:
         from sstoken_axolotl.doctor import examine
 
         return examine(yaml, theirs)
@@ -69,7 +69,8 @@ def _examine(is_axolotl: bool, yaml: Path | None, theirs: list[str]) -> Any:
     return examine([*(["--config", str(yaml)] if yaml else []), *theirs])
 
 
-def _is_axolotl(path: Path) -> bool:
+def is_axolotl(path: Path) -> bool:
+    """Whether a YAML is a configuration of Axolotl."""
     import yaml
 
     content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,0 +1,40 @@
+"""Reading an Axolotl YAML outside of a training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+def overrides_of(arguments: Sequence[str]) -> dict[str, Any]:
+    """`--key=value` as Axolotl's command line reads it.
+
+    Raises:
+        ValueError: for an argument that is not written so.
+    """
+    from fire.parser import DefaultParseValue
+
+    options = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or not equals:
+            raise ValueError(f"{argument!r} is not written as --key=value")
+        options[name.removeprefix("--")] = DefaultParseValue(value)
+    return options
+
+
+@contextlib.contextmanager
+def leaving_no_trace() -> Iterator[None]:
+    """Axolotl leaves much behind in the environment, such as a wish to compile, and copies what is printed."""
+    environment = dict(os.environ)
+    os.environ.setdefault("AXOLOTL_TEE_STDOUT", "0")  # what is printed here is not for its log
+    from axolotl.utils.tee import close_debug_log
+
+    try:
+        yield
+    finally:
+        close_debug_log()
+        os.environ.clear()
+        os.environ.update(environment)

@@ -1,0 +1,127 @@
+"""`sstoken inspect`: which tokens would train, before a training or at one of its checkpoints.
+
+sstoken inspect --model Qwen/Qwen3-0.6B --data chats.jsonl --assistant_only_loss
+sstoken inspect --config run.yaml --adapter out/checkpoint-100 --rho 0.5
+sstoken inspect axolotl.yaml --adapter out/checkpoint-100 --sstoken__rho=0.5
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sstoken_plugins import SSTokenConfig
+
+ADAPTER_FILE, STATE_FILE, TRAINER_FILE = "adapter_config.json", "sstoken.json", "trainer_state.json"
+
+
+@dataclass
+class InspectArguments:
+    """What `sstoken inspect` takes beside the flags of `sstoken sft`, or beside an Axolotl YAML and its overrides.
+    Short for the former: `--model`, `--data` (also a file), `--split`, and the options of ssToken without their
+    prefix: `--rho`, `--gamma`, `--history_adapter`, ..."""
+
+    n_samples: int = field(default=50, metadata={"aliases": ["-n"], "help": "How many samples to score."})
+    adapter: str | None = field(
+        default=None, metadata={"help": "Folder of a trained adapter, such as a checkpoint; without: before training."}
+    )
+    out: str = field(default=".", metadata={"help": "Folder for sstoken-inspect.html, .parquet and .json."})
+    show: int = field(default=3, metadata={"help": "How many samples to print."})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one is plenty, and DataParallel is not supported
+    try:
+        # A file that comes first is Axolotl's: TRL's is given as `--config`.
+        if argv and not argv[0].startswith("-"):
+            _inspect_axolotl(Path(argv[0]), argv[1:])
+        else:
+            from sstoken_trl.inspection import inspect
+
+            inspect(argv)
+    except (ValueError, OSError) as error:
+        print(f"sstoken inspect: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _inspect_axolotl(path: Path, argv: Sequence[str]) -> None:
+    import importlib.util
+
+    from sstoken_transformers.doctor import is_axolotl
+
+    if not path.is_file():
+        raise ValueError(f"{path} is no file.")
+    if not is_axolotl(path):
+        raise ValueError(f"{path} is no configuration of Axolotl (no `base_model`). One of TRL is given as --config.")
+    if importlib.util.find_spec("axolotl") is None:
+        raise ValueError(
+            f'{path} is for Axolotl, which is not installed here: pip install "sstoken-plugins[axolotl,report]"'
+        )
+    from sstoken_axolotl.inspection import inspect
+
+    inspect(path, argv)
+
+
+def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step: int) -> None:
+    """Scores the samples of a trainer with token selection, prints them, and writes the page and the tables.
+
+    Args:
+        asked_for: the options as the user gave them, which the page shows.
+        step: how many steps the model has been trained.
+
+    Raises:
+        ValueError: if there is nothing to score.
+        OSError: if something can't be written.
+    """
+    from rich.console import Console
+
+    from . import terminal
+    from .folder import write, write_text
+    from .page import render
+    from .samples import Samples
+    from .scoring import score
+
+    out = Path(own.out)
+    out.mkdir(parents=True, exist_ok=True)
+    samples = Samples(trainer, trainer.get_train_dataloader(), own.n_samples)
+    if not len(samples):
+        raise ValueError("None of the samples has a response token: nothing would be learned from them.")
+    report = score(trainer, trainer.token_selector, samples, step)
+    report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
+    report.about["model"] = own.adapter or report.about["model"]
+    console = Console(highlight=False)
+    terminal.show(console, report, own.show)
+    for note in report.about["notes"]:
+        console.print(f"\n[bold]Note[/bold]  {note}")
+    if own.adapter is None:
+        console.print("\nTo look at a trained model, add --adapter and the folder of a checkpoint.")
+    page = out / "sstoken-inspect.html"
+    write_text(page, render(report))
+    write(page.with_suffix(".parquet"), report.write_parquet)
+    write(page.with_suffix(".json"), report.write_json)
+    console.print(f"\n{page}  and the same as .parquet and .json", soft_wrap=True, markup=False)
+
+
+def saved_config(folder: Path) -> dict[str, Any]:
+    """The options of the selection that a checkpoint was trained with; none if it is no checkpoint."""
+    state = folder / STATE_FILE
+    config: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["config"] if state.is_file() else {}
+    return config
+
+
+def resume(selector: Any, folder: Path) -> int:
+    """Gives the history what the checkpoint knows of it; returns the checkpoint's step."""
+    from sstoken_transformers.state import TENSORS_FILE, load_state
+
+    if (folder / TENSORS_FILE).is_file() and saved_config(folder)["history"] == selector.config.history:
+        load_state(selector, folder)
+    if (folder / TRAINER_FILE).is_file():
+        return int(json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))["global_step"])
+    return int(selector.config.rel_warmup_steps) if (folder / ADAPTER_FILE).is_file() else 0
