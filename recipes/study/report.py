@@ -165,6 +165,14 @@ def _advice(averages: pd.DataFrame, candidates: Iterable[str]) -> str:
             and all(verdict(row, "nll", PAPER) != "worse" for row in clean)
         ):
             safe.append(name)
+    preferable = [
+        name
+        for name in candidates
+        if (rows := [row for _, row in averages[averages.strategy == name].iterrows()])
+        and not any(verdict(row, "nll", control) == "worse" for row in rows for control in (PLAIN, PAPER))
+        and {verdict(row, "nll", PAPER) for row in rows if row["condition"] == "random_tokens"} == {"better"}
+        and "better" in {verdict(row, "nll", PAPER) for row in rows if row["condition"] == "clean"}
+    ]
     plain = averages[(averages.condition == "clean") & ~averages.strategy.isin(NOT_CANDIDATES)]
     beats_on_clean = sorted({row.strategy for _, row in plain.iterrows() if verdict(row, "nll") == "better"})
     return "\n".join(
@@ -174,6 +182,8 @@ def _advice(averages: pd.DataFrame, candidates: Iterable[str]) -> str:
             f"wherever it was run: {_names(wins)}.",
             f"- Better than both on random-token data, and on clean data worse in nothing that was measured: "
             f"{_names(safe)}.",
+            "- Wherever it was run never worse in held-out loss than plain fine-tuning or ssToken, always better than "
+            f"ssToken on random-token data, and in some setting better than it on clean data: {_names(preferable)}.",
             "- Better than plain fine-tuning on clean data in some setting, by held-out loss: "
             f"{_names(beats_on_clean)}. (Held-out loss on clean data favours plain fine-tuning by construction: it "
             "trains on all of it.)",
