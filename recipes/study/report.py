@@ -26,6 +26,7 @@ METRICS = {
     "facts_nll": ("loss on facts", -1),
 }
 PLAIN, PAPER = "full", "sstoken"
+PLOTTED = ("random", "sstoken", "trimmed", "grounded", "oracle")
 STYLES = (("#888888", "D"), ("#d55e00", "s"), ("#0072b2", "o"), ("#009e73", "^"), ("#cc79a7", "v"), ("#000000", "x"))
 NOT_CANDIDATES = ("full", "random", "oracle")
 MINIMUM_SEEDS = 3
@@ -295,10 +296,8 @@ def plot(averages: pd.DataFrame, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "study"
     order = {name: number for number, name in enumerate(CONDITIONS)}
     settings = sorted((s for s, _ in averages.groupby(SETTING, sort=False)), key=lambda s: order[s[-1]])
-    strategies = [name for name in main_strategies(averages) if name != PLAIN]
-    if "oracle" in set(averages.strategy):
-        strategies = [*(name for name in strategies if name != "oracle"), "oracle"]
-    figure, axis = plt.subplots(figsize=(9, 0.13 * (len(strategies) + 1.5) * len(settings) + 1.6))
+    strategies = [name for name in PLOTTED if name in set(averages.strategy)]
+    figure, axis = plt.subplots(figsize=(9, 0.11 * (len(strategies) + 1.5) * len(settings) + 1.6))
     step = 1 / (len(strategies) + 1.5)
     for number, strategy in enumerate(strategies):
         colour, marker = STYLES[number % len(STYLES)]
@@ -315,7 +314,7 @@ def plot(averages: pd.DataFrame, path: Path) -> None:
     axis.axvline(0, color="#444444", lw=0.9, zorder=0)
     axis.set_yticks(range(len(settings)), [title(setting).replace(": ", "\n") for setting in settings], fontsize=8)
     axis.set_ylim(len(settings) - 0.5, -0.5)
-    reach = (averages.nll_vs_full.abs().max() if strategies else 1) * 1.15
+    reach = averages[averages.strategy.isin(PLOTTED)].nll_vs_full.abs().max() * 1.15
     axis.set_xlim(-min(reach, 1.2), min(reach, 2))  # the longest intervals may leave the plot
     axis.grid(axis="x", alpha=0.3)
     axis.set_xlabel("better   <   held-out loss compared with plain fine-tuning, nats a token   >   worse", fontsize=9)
