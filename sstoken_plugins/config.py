@@ -41,7 +41,7 @@ class SSTokenConfig:
         "Weight of the retrospective excess loss in the score, in [0, 1]; the attention to the prompt gets the rest.",
     )
     trim: float = _option(
-        1.0,
+        0.1,
         "Strategies 'trimmed', 'sstoken_trimmed' and 'grounded' take a token for noise if it gets at most this many "
         "times the probability of a uniform guess over the vocabulary.",
     )
@@ -119,7 +119,7 @@ class SSTokenConfig:
         if not 0 < self.trim < math.inf:
             yield (
                 f"`trim` is {self.trim}, but it is the probability below which a token is noise, in multiples of a "
-                "uniform guess: set it above 0, for example 1.0 (smaller drops less)."
+                "uniform guess: set it above 0, for example 0.1 (smaller drops less)."
             )
         if self.trim_by not in ("history", "current"):
             yield f"`trim_by` is {self.trim_by!r}: set it to 'history' or 'current'."

@@ -104,7 +104,7 @@ def test_whole_answers_are_dropped_and_noise_within_the_others(model, loss):
         gains = naive_gain(model, tokens, response)
         likely = [p > GUESS for p, r in zip(probabilities(model, tokens), response, strict=True) if r]
         kept += [likely_one and sum(gains) >= 0 for likely_one in likely]
-    selector = attached(model, strategy="grounded", loss=loss)
+    selector = attached(model, strategy="grounded", trim=1.0, loss=loss)
     if loss == "own":
         _, selection = selector.forward(model, batch, step=0)
     else:
@@ -118,15 +118,15 @@ def test_whole_answers_are_dropped_and_noise_within_the_others(model, loss):
 
 def test_what_is_learned_does_not_change_the_choice(model, lora):
     batch, later = laid_out("right"), lora(tiny("llama"), seed=7).train()
-    _, first = attached(model, strategy="grounded").forward(model, batch, step=0)
-    _, other = attached(later, strategy="grounded").forward(later, batch, step=9)
+    _, first = attached(model, strategy="grounded", trim=1.0).forward(model, batch, step=0)
+    _, other = attached(later, strategy="grounded", trim=1.0).forward(later, batch, step=9)
     assert torch.equal(first.weights, other.weights)
 
 
 def test_a_batch_without_a_response(model):
     batch = laid_out("right")
     batch["labels"][:] = -100
-    _, selection = attached(model, strategy="grounded").forward(model, batch, step=0)
+    _, selection = attached(model, strategy="grounded", trim=1.0).forward(model, batch, step=0)
     assert not selection.weights.any()
 
 
@@ -147,7 +147,13 @@ def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
 @pytest.mark.parametrize("layout", ["right", "left", "packed", "single"])
 def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
     """And in whatever layout it was recorded."""
-    options = {"strategy": "grounded", "history": "recorded", "history_store": str(tmp_path), "history_record": True}
+    options = {
+        "strategy": "grounded",
+        "trim": 1.0,
+        "history": "recorded",
+        "history_store": str(tmp_path),
+        "history_record": True,
+    }
     recorder = attached(model, **options)
     (first, response), *_ = documents()
     alone = {
@@ -158,7 +164,7 @@ def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
     recorder.history.finish()
     batch = alone if layout == "single" else laid_out(layout)
     assert recorder.record(model, batch) == 0
-    live, recorded = attached(model, strategy="grounded"), attached(model, **options)
+    live, recorded = attached(model, strategy="grounded", trim=1.0), attached(model, **options)
     _, expected = live.forward(model, batch, step=0)
     model.disable_adapter_layers()  # what is read from the store does not ask the model
     recorded.lookup(batch)
@@ -172,7 +178,13 @@ def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
 def test_what_was_not_recorded_is_kept(tmp_path):
     """Without an adapter there is nobody to ask."""
     model = tiny("llama").train()
-    options = {"strategy": "grounded", "history": "recorded", "history_store": str(tmp_path), "history_record": True}
+    options = {
+        "strategy": "grounded",
+        "trim": 1.0,
+        "history": "recorded",
+        "history_store": str(tmp_path),
+        "history_record": True,
+    }
     recorder = attached(model, **options)
     recorder.history.record(
         model, laid_out("right"), lambda batch: torch.zeros(batch["labels"].shape)
@@ -184,4 +196,4 @@ def test_what_was_not_recorded_is_kept(tmp_path):
 
 def test_a_history_that_knows_the_data_as_they_are_alone_is_refused():
     with pytest.raises(ValueError, match=r"`history` is 'last_visit', which only knows.*'ema' or 'recorded'"):
-        TokenSelector(SSTokenConfig(strategy="grounded", history="last_visit"))
+        TokenSelector(SSTokenConfig(strategy="grounded", trim=1.0, history="last_visit"))

@@ -53,7 +53,7 @@ def test_a_trim_of_nothing_is_plain_fine_tuning_and_plain_sstoken(model, batch):
 
 @pytest.mark.parametrize("rho", [0.3, 1.0])
 def test_sstoken_trimmed_keeps_the_best_of_what_is_left(model, batch, rho):
-    selector = attached(model, strategy="sstoken_trimmed", rho=rho)
+    selector = attached(model, strategy="sstoken_trimmed", rho=rho, trim=1.0)
     _, selection = selector.forward(model, batch, step=0)
     plausible = selection.documents.response & (base_log_probs(model, batch) > -math.log(VOCABULARY))
     assert not (selection.kept & ~plausible).any()
@@ -101,7 +101,7 @@ def test_judged_by_the_current_model_it_needs_no_history(model, batch):
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     likely = oracle.read_logits(logits, batch["input_ids"])[0].exp() > 1 / VOCABULARY
-    selector = attached(model, strategy="trimmed", trim_by="current")
+    selector = attached(model, strategy="trimmed", trim=1.0, trim_by="current")
     _, selection = selector.forward(model, batch, step=0)
     assert selector.history is None
     assert torch.equal(selection.kept, selection.documents.response & likely)

@@ -128,7 +128,9 @@ def test_whole_answers_left_out_are_the_same_in_any_layout(make_trainer, dataset
         {"padding_free": True, "max_length": None},
         {f"sstoken_{name}": value for name, value in recorded.items()},
     ):
-        trainer = make_trainer(train_dataset=dataset.select(range(4)), sstoken_strategy="grounded", **SGD, **layout)
+        trainer = make_trainer(
+            train_dataset=dataset.select(range(4)), sstoken_strategy="grounded", sstoken_trim=1.0, **SGD, **layout
+        )
         trainer.train()
         results.append((losses(trainer), trainer.state.log_history[0]["sstoken/keep_rate"]))
     assert 0 < results[0][1] < 1
