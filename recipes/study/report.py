@@ -26,7 +26,7 @@ METRICS = {
     "facts_nll": ("loss on facts", -1),
 }
 PLAIN, PAPER = "full", "sstoken"
-PLOTTED = ("random", "sstoken", "trimmed", "grounded", "oracle")
+PLOTTED = ("random", "sstoken", "trimmed", "grounded_1", "oracle")
 STYLES = (("#888888", "D"), ("#d55e00", "s"), ("#0072b2", "o"), ("#009e73", "^"), ("#cc79a7", "v"), ("#000000", "x"))
 NOT_CANDIDATES = ("full", "random", "oracle")
 MINIMUM_SEEDS = 3
