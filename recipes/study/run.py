@@ -182,7 +182,7 @@ def check(arguments: argparse.Namespace) -> int:
     import pandas as pd
     from cell import Cell, run
 
-    table = pd.read_csv(arguments.table).set_index("name")
+    table = pd.read_csv(arguments.table).convert_dtypes().set_index("name")
     if arguments.check not in table.index:
         print(f"study: no cell {arguments.check!r} in {arguments.table}; its first are {', '.join(table.index[:3])}")
         return 2
@@ -191,7 +191,8 @@ def check(arguments: argparse.Namespace) -> int:
     then: dict[str, float] = {}
     for name in (arguments.check, arguments.check.replace(f"-{strategy}-seed", "-full-seed")):
         row = table.loc[name]
-        settings = {field.name: row[field.name] for field in dataclasses.fields(Cell)}
+        # Cells of before a setting was added do not have it.
+        settings = {field.name: row[field.name] for field in dataclasses.fields(Cell) if pd.notna(row[field.name])}
         settings = {key: value.item() if hasattr(value, "item") else value for key, value in settings.items()}
         cell = Cell(**{**settings, "options": json.loads(row.options)})
         now[cell.strategy] = run(cell, model_of(arguments), arguments.gsm8k)["nll"]

@@ -26,7 +26,10 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
         ({"sstoken_gamma": -0.1}, r"`sstoken_gamma` is -0.1.*\[0, 1\]"),
         ({"sstoken_rel_warmup_steps": -1}, r"`sstoken_rel_warmup_steps` is -1"),
         ({"sstoken_history": "bass"}, r"`sstoken_history` is 'bass'.*Known: .*base"),
-        ({"sstoken_strategy": "best"}, r"`sstoken_strategy` is 'best'.*Known: full, random, signal, sstoken"),
+        (
+            {"sstoken_strategy": "best"},
+            r"`sstoken_strategy` is 'best'.*Known: full, grounded, random, signal, sstoken",
+        ),
         (
             {"sstoken_strategy": "signal", "sstoken_signal": "luck"},
             r"`sstoken_signal` is 'luck'.*Known: attention, entropy",
