@@ -1,8 +1,8 @@
 """Answers to another question left out: those that their prompt makes no likelier do not train.
 
-The paper asks whether a token attends to its prompt. In short chats, wrong prompts get as much attention as right ones;
-what tells a right one is that it helps to predict the answer. Both halves of that comparison come from the history
-model, so that what is learned does not change what is chosen.
+The paper asks whether a token attends to its prompt. In short chats, a wrong prompt gets as much attention as a right
+one; what tells the right one is that it helps to predict the answer. Both halves of that comparison come from the
+history model, so that what is learned does not change what is chosen.
 """
 
 from __future__ import annotations
