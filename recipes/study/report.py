@@ -314,8 +314,9 @@ def plot(averages: pd.DataFrame, path: Path) -> None:
     axis.axvline(0, color="#444444", lw=0.9, zorder=0)
     axis.set_yticks(range(len(settings)), [title(setting).replace(": ", "\n") for setting in settings], fontsize=8)
     axis.set_ylim(len(settings) - 0.5, -0.5)
-    reach = averages[averages.strategy.isin(PLOTTED)].nll_vs_full.abs().max() * 1.15
-    axis.set_xlim(-min(reach, 1.2), min(reach, 2))  # the longest intervals may leave the plot
+    means_shown = averages[averages.strategy.isin(PLOTTED)].nll_vs_full
+    margin = 0.1 * (means_shown.max() - means_shown.min()) + 0.02
+    axis.set_xlim(means_shown.min() - margin, means_shown.max() + margin)  # the longest intervals leave the plot
     axis.grid(axis="x", alpha=0.3)
     axis.set_xlabel("better   <   held-out loss compared with plain fine-tuning, nats a token   >   worse", fontsize=9)
     axis.legend(fontsize=8, loc="upper right", title="filled: the 95 % interval\nleaves out 0", title_fontsize=7)
