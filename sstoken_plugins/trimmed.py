@@ -1,4 +1,4 @@
-"""Noise left out: tokens that the history model finds no likelier than a uniform guess do not train.
+"""Noise left out: tokens that the history model finds far less likely than a uniform guess do not train.
 
 The excess loss keeps random tokens: their history loss is huge, and merely flattening the prediction lowers it. The
 history model itself knows them for what they are, and what it says does not move while the model trains.

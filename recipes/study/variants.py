@@ -4,7 +4,7 @@ With `p_h` and `p` the probabilities under the history and the current model, `V
 attention to the prompt, `rel = log p - log p_h`:
 
     oracle             drop exactly the corrupted tokens: the ceiling, which nobody has outside of a study
-    trimmed_current    keep what p > 1 / V: the package's `trimmed` with `trim_by: current`
+    trimmed_current    keep what p > 1 / V: the package's `trimmed` with `trim_by: current` and `trim: 1`
     posterior          weight p_h / (p_h + 1 / V): the chance that a token is text, if half of all were uniform noise
     sstoken_posterior  ssToken's rho best, with that weight
     rel_relative       rel / -log p_h in place of rel: which share of the loss was learned
