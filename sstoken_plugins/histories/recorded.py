@@ -175,7 +175,7 @@ class RecordedHistory(StoredHistory):
             logger.warning(
                 "%s (more may follow, see `sstoken/history_missing`): %s %s",
                 where,
-                "their tokens are chosen by the attention alone."
+                "their tokens are chosen without a history."
                 if self._live is None
                 else "each such micro-batch costs one more forward pass.",
                 record,
