@@ -80,7 +80,8 @@ Statistic = Callable[[LogitsChunk], Tensor]
 
 def entropy(chunk: LogitsChunk) -> Tensor:
     """Of the distribution, in nats: `-sum p log p`."""
-    return chunk.log_total - torch.linalg.vecdot(chunk.exponentials, chunk.shifted) / chunk.total
+    mean: Tensor = torch.linalg.vecdot(chunk.exponentials, chunk.shifted) / chunk.total
+    return chunk.log_total - mean
 
 
 def is_top1(chunk: LogitsChunk) -> Tensor:
