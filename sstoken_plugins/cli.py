@@ -27,13 +27,13 @@ _COMMANDS = {
         ("trl", "peft"),
     ),
     "record": _Command(
-        "sstoken_trl.record:main",
+        "sstoken_commands.record:main",
         "compute the history of the training data once, before training: the flags of `sstoken sft`",
         "trl,qlora",
         ("trl", "peft"),
     ),
     "inspect": _Command(
-        "sstoken_report.inspection:main",
+        "sstoken_commands.inspect:main",
         "show which tokens of your data would train, before training or at a checkpoint",
         "trl,report",
         ("trl", "peft", "rich", "jinja2", "pyarrow"),
@@ -45,7 +45,7 @@ _COMMANDS = {
         ("jinja2", "matplotlib", "pyarrow", "tqdm"),
     ),
     "doctor": _Command(
-        "sstoken_transformers.doctor:main",
+        "sstoken_commands.doctor:main",
         "say whether a run will work with token selection, before it loads the model",
         "trl,qlora",
         ("transformers", "rich"),

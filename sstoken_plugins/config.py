@@ -134,6 +134,16 @@ class SSTokenConfig:
         """Whether anything that is read needs the history."""
         return "history" in self.owners["measurement"]
 
+    @property
+    def incidental(self) -> frozenset[str]:
+        """Names of the options that do not change what is computed: folders, and those of extensions."""
+        return frozenset(
+            each.name
+            for (kind, _), options in self._options.items()
+            for each in dataclasses.fields(options)
+            if kind == "extension" or each.metadata["folder"]
+        )
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)

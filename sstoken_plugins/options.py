@@ -40,6 +40,7 @@ def option(
     otherwise: str = "",
     choices: tuple[str, ...] = (),
     shown: bool = False,
+    folder: bool = False,
 ) -> Any:
     """A field of an `Options` dataclass.
 
@@ -50,8 +51,16 @@ def option(
         otherwise: ends the sentence "`name` is VALUE" for those that cannot; says what to set.
         choices: all that a text may be.
         shown: whether summaries show it even where it is not set.
+        folder: whether it says where something is: what is there counts, and not its name.
     """
-    metadata = {"help": help, "valid": valid, "otherwise": otherwise, "choices": choices, "shown": shown}
+    metadata = {
+        "help": help,
+        "valid": valid,
+        "otherwise": otherwise,
+        "choices": choices,
+        "shown": shown,
+        "folder": folder,
+    }
     return field(default=default, metadata=metadata)
 
 

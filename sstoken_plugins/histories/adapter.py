@@ -27,7 +27,10 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 @dataclass(frozen=True)
 class AdapterOptions(NoOptions):
     history_adapter: str | None = option(
-        None, "Folder of the PEFT adapter that tokens are compared with, in place of the base model.", shown=True
+        None,
+        "Folder of the PEFT adapter that tokens are compared with, in place of the base model.",
+        shown=True,
+        folder=True,
     )
 
 

@@ -70,7 +70,8 @@ class History(ABC):
         requires_adapter: whether it can only be had beside an adapter in training.
         follows_shards: whether it works where FSDP shards the weights.
         knows_any_text: whether it can score a batch that is not of the training data.
-        compares_epochs: whether it differs from the model only for samples that are seen a second time.
+        below_adapter: whether it is the model below the adapter in training, whatever that has learned before.
+        begins_as_model: whether it is the model itself before the first step, on a fresh adapter.
     """
 
     kind = "history"
@@ -78,7 +79,8 @@ class History(ABC):
     requires_adapter: bool = False
     follows_shards: bool = True
     knows_any_text: bool = False
-    compares_epochs: bool = False
+    below_adapter: bool = False
+    begins_as_model: bool = False
 
     def __init__(self, options: Any, name: str = "history") -> None:
         self.options: Any = options
@@ -103,6 +105,11 @@ class History(ABC):
     def stored(self, batch: MicroBatch) -> Stored | None:
         """What is known without a pass; None if that is never anything."""
         return None
+
+    @property
+    def records(self) -> bool:
+        """Whether it wants the training data recorded before the first step."""
+        return False
 
     @property
     def runs(self) -> bool:
@@ -131,6 +138,15 @@ class History(ABC):
         """Bytes that it takes, once attached, for data of so many documents and response tokens: on "device", "host"
         (in memory) or "disk"."""
         return {}
+
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        """What to say of a run before it starts: whether it stops the run, and the sentence.
+
+        Args:
+            n_missing: documents that it does not know; None if it never knows any before training.
+            epochs: how often the data will be seen; None if that is not known.
+        """
+        yield from ()
 
     def n_known(self, index: BatchIndex) -> int | None:
         """How many documents of a batch it knows before training; None if it never knows any then."""

@@ -21,6 +21,8 @@ class BaseHistory(LiveHistory):
     """The paper's default: the model before fine-tuning began. Costs one forward pass and no memory."""
 
     requires_adapter = True
+    below_adapter = True
+    begins_as_model = True
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         require_adapter(model, self.name)

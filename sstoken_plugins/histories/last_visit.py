@@ -37,7 +37,6 @@ class LastVisitHistory(StoredHistory):
     """
 
     Options = LastVisitOptions
-    compares_epochs = True
 
     def __init__(self, options: LastVisitOptions, name: str = "last_visit") -> None:
         super().__init__(options, name)
@@ -53,6 +52,18 @@ class LastVisitHistory(StoredHistory):
                 "alone, and a sample that is seen for the first time has none: set {first_visit} to 'base', or "
                 "{gamma} below 1.",
                 name=self.name,
+            )
+
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        if epochs is not None and epochs <= 1:
+            yield (
+                False,
+                Problem(
+                    "{history} is {name!r}, which compares with an epoch ago, but the run has {epochs:g}: no sample "
+                    "is seen twice.",
+                    name=self.name,
+                    epochs=epochs,
+                ),
             )
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:

@@ -26,6 +26,7 @@ class _EarlierWeights(LiveHistory):
     """
 
     requires_adapter = True
+    begins_as_model = True
     follows_shards = False
 
     def attach(self, model: Any, run: TrainingRun) -> None:

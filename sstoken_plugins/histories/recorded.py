@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RecordedOptions(AdapterOptions):
     history_store: str | None = option(
-        None, "Folder of the recorded log-probabilities; `sstoken record` fills it.", shown=True
+        None, "Folder of the recorded log-probabilities; `sstoken record` fills it.", shown=True, folder=True
     )
     history_record: bool = option(False, "Record what the store lacks of the training data before the first step.")
     history_strict: bool = option(
@@ -112,6 +112,29 @@ class RecordedHistory(StoredHistory):
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
         live = self._adapter.memory(n_documents, n_response) if self._adapter else {}
         return {**live, "disk": stored_bytes(n_documents, n_response)}
+
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        if not n_missing:
+            return
+        where, known = "{n} samples are not in the store {folder}", {"n": n_missing, "folder": self.store.folder}
+        if self.records:
+            yield False, Problem(f"{where}: they are recorded before the first step.", **known)
+        elif self.options.history_strict:
+            yield (
+                True,
+                Problem(
+                    f"{{history_strict}} is True and {where}: run `sstoken record`, or set {{history_record}} to "
+                    f"True.",
+                    **known,
+                ),
+            )
+        else:
+            yield (
+                False,
+                Problem(
+                    f"{where}: their history is computed while training, or, without an adapter, left out.", **known
+                ),
+            )
 
     def n_known(self, index: BatchIndex) -> int:
         return len(index) - self.store.get(index)[1]

@@ -23,7 +23,7 @@ class Recorder:
     """
 
     def __init__(self, history: RecordedHistory, without_prompts: bool) -> None:
-        self._history = history
+        self.history = history
         self._without_prompts = without_prompts
         self._measured = False
 
@@ -33,14 +33,14 @@ class Recorder:
         Returns:
             How many documents were new.
         """
-        self._history.begin()
+        self.history.begin()
         n_new = self._add(passes, batch)
         if self._without_prompts:
             self._add(passes, without_prompts(batch).batch)
         return n_new
 
     def _add(self, passes: Passes, batch: MicroBatch) -> int:
-        store, index = self._history.store, batch.index
+        store, index = self.history.store, batch.index
         new = store.lacks(index)
         if new.any():
             log_probs = index.gather(self._score(passes, batch))
@@ -52,7 +52,7 @@ class Recorder:
         return int(new.sum())
 
     def _score(self, passes: Passes, batch: MicroBatch) -> Tensor:
-        with self._history.active(passes.model):
+        with self.history.active(passes.model):
             log_probs = passes.log_probs(batch)
         if not torch.isfinite(log_probs).all():
             raise refused(
