@@ -104,7 +104,8 @@ class SSTokenConfig:
 
     def _misplaced(self, known: Mapping[str, Option]) -> Iterator[Problem]:
         for name in self.given:
-            if name not in self._values:
+            is_off = known[name].type is bool and self.given[name] == known[name].default
+            if name not in self._values and not is_off:
                 owners = [owner.split(" ", 1) for owner in known[name].owners]
                 where = " or ".join(
                     f"`{registry.OPTION_OF.get(kind, kind)}` {owner!r}" if kind in ("method", "history") else owner

@@ -10,6 +10,11 @@ Naming = Callable[[str], str]
 """How a user writes an option: "rho" may be `rho`, `sstoken_rho` or `--sstoken_rho`."""
 
 
+def as_is(option: str) -> str:
+    """The core's own names."""
+    return option
+
+
 class Problem:
     """One thing that stops a run, and how to fix it.
 
@@ -27,7 +32,7 @@ class Problem:
         """A text that names no option, such as another library's error."""
         return cls("{text}", text=text)
 
-    def text(self, naming: Naming = lambda option: option) -> str:
+    def text(self, naming: Naming = as_is) -> str:
         """The sentence, with options named by `naming` and set in backticks."""
         return _Template(self.values, naming).format(self.template)
 
@@ -59,7 +64,7 @@ class Refused(ValueError):
         problems: each names the option, its value and how to fix it.
     """
 
-    def __init__(self, *problems: Problem | str, naming: Naming = lambda option: option) -> None:
+    def __init__(self, *problems: Problem | str, naming: Naming = as_is) -> None:
         self.problems = tuple(p if isinstance(p, Problem) else Problem.verbatim(p) for p in problems)
         self._naming = naming
         super().__init__(*self.problems)

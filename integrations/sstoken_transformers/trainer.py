@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
@@ -147,11 +148,11 @@ class SSTokenTrainerMixin:
         super().save_model(output_dir, _internal_call)
         # Part of a checkpoint, this comes before `trainer_state.json`, the last file that is written.
         if self.token_selector is not None and self.args.should_save:
-            is_checkpoint = _internal_call and not self.args.save_only_model
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
-            if _internal_call:
+            is_checkpoint = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
+            if is_checkpoint:
                 finish_step(self)
-            save_state(self.token_selector, folder, with_tensors=is_checkpoint)
+            save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:

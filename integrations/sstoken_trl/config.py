@@ -11,7 +11,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from sstoken_plugins import SSTokenConfig, all_options
+from sstoken_plugins import Option, SSTokenConfig, all_options
 from sstoken_plugins.errors import Refused
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
@@ -23,11 +23,15 @@ def _flat_fields() -> list[tuple[str, Any, Any]]:
     return [
         (
             PREFIX + name,
-            each.type | None,
-            field(default=None, metadata={"help": each.described.replace("%", "%%")}),
+            bool if each.type is bool else each.type | None,
+            field(default=each.default if each.type is bool else None, metadata={"help": _help(each)}),
         )
         for name, each in all_options().items()
     ]
+
+
+def _help(option: Option) -> str:
+    return option.described.replace("%", "%%")  # argparse formats it
 
 
 _Options = dataclasses.make_dataclass("_Options", _flat_fields())
@@ -65,8 +69,12 @@ class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
 
     def given_options(self) -> dict[str, Any]:
         """The options of the selection that are set, by the core's names."""
-        values = {each.name.removeprefix(PREFIX): getattr(self, each.name) for each in dataclasses.fields(_Options)}
-        return {name: value for name, value in values.items() if value is not None}
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(_Options)}
+        return {
+            each.name.removeprefix(PREFIX): values[each.name]
+            for each in dataclasses.fields(_Options)
+            if values[each.name] is not None and values[each.name] is not each.default
+        }
 
     def token_selection(self) -> SSTokenConfig:
         """The core's configuration.

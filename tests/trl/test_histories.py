@@ -10,8 +10,8 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 
-from sstoken_plugins import History, hookimpl
-from sstoken_plugins.plugins import plugin_manager
+from sstoken_plugins import History, hookimpl, Stored
+from sstoken_plugins.registry import plugin_manager
 
 from .test_training import SGD, difference, losses, nf4, weights
 
@@ -61,11 +61,11 @@ def by_document(seen) -> dict[tuple[int, tuple[int, ...]], tuple[list[bool], lis
     """Step and tokens of each document -> which tokens are kept, and their excess loss."""
     found = {}
     for selection in seen:
-        scores, ids = selection.scores, selection.documents.ids
+        measured, ids = selection.measured, selection.documents.ids
         for document in range(int(ids.max()) + 1):
             tokens = ids == document
-            key = (scores.step, tuple(scores.input_ids[tokens].tolist()))
-            rel = (scores.log_probs - scores.history_log_probs)[tokens]
+            key = (measured.progress.step, tuple(measured.input_ids[tokens].tolist()))
+            rel = (measured.log_probs - measured["history"])[tokens]
             found[key] = (selection.kept[tokens].tolist(), rel.tolist())
     return found
 
@@ -199,12 +199,12 @@ def test_last_visit_compares_with_the_epoch_before(make_trainer):
         trainer.train()
     last: dict[tuple[int, ...], torch.Tensor] = {}
     for selection in seen:
-        scores, ids = selection.scores, selection.documents.ids
+        measured, ids = selection.measured, selection.documents.ids
         for document in range(int(ids.max()) + 1):
             tokens = ids == document
-            key = tuple(scores.input_ids[tokens].tolist())
-            now = scores.log_probs[tokens]
-            torch.testing.assert_close(scores.history_log_probs[tokens], last.get(key, now), rtol=0, atol=2e-4)
+            key = tuple(measured.input_ids[tokens].tolist())
+            now = measured.log_probs[tokens]
+            torch.testing.assert_close(measured["history"][tokens], last.get(key, now), rtol=0, atol=2e-4)
             last[key] = now
     assert log(trainer, "history_missing") == [1] * 6 + [0] * 12
     assert log(trainer, "rel_kept")[:6] == [0] * 6
@@ -239,8 +239,11 @@ def test_a_plugin_brings_its_own(make_trainer):
     class Uniform(History):
         """The model that knows nothing."""
 
-        def log_probs(self, model, inputs, documents, score):
-            return torch.full(documents.ids.shape, -math.log(model.config.vocab_size))
+        def attach(self, model, run):
+            self.vocabulary = model.config.vocab_size
+
+        def stored(self, batch):
+            return Stored(torch.full(batch.labels.shape, -math.log(self.vocabulary)), 0)
 
     class Plugin:
         @hookimpl
@@ -251,9 +254,9 @@ def test_a_plugin_brings_its_own(make_trainer):
         trainer = make_trainer(sstoken_history="uniform")
         with selections() as seen:
             trainer.train()
-    scores = seen[0].scores
-    expected = (scores.log_probs + math.log(trainer.model.config.vocab_size))[scores.documents.response]
-    torch.testing.assert_close(seen[0].signals["rel"][scores.documents.response], expected)
+    measured = seen[0].measured
+    expected = (measured.log_probs + math.log(trainer.model.config.vocab_size))[measured.documents.response]
+    torch.testing.assert_close(seen[0].signals["rel"][measured.documents.response], expected)
 
 
 @pytest.mark.parametrize("history", ["recorded", "last_visit"])
@@ -306,11 +309,11 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(make_trainer, options
     newest = tmp_path / "out" / "checkpoint-3"
     (newest / "trainer_state.json").write_text('{"epoch": 0.')
 
-    with pytest.raises(ValueError, match=r"was not written to its end: resume from checkpoint-2"):
+    with pytest.raises(ValueError, match=r"is incomplete: resume from checkpoint-2"):
         make_trainer(**run).train(resume_from_checkpoint=str(newest))
     resumed = make_trainer(**run)
     resumed.train(resume_from_checkpoint=True)
-    assert "checkpoint-3 was not written to its end" in caplog.text
+    assert "checkpoint-3 is incomplete" in caplog.text
     assert difference(weights(whole), weights(resumed)) == 0
 
 

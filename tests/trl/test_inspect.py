@@ -68,11 +68,11 @@ def test_a_checkpoint_shows_what_the_next_step_trains(settings, tmp_path):
             selections.append(selection)
 
     spy = Spy()
-    plugins.plugin_manager().register(spy)
+    registry.plugin_manager().register(spy)
     try:
         train(*make_parser().parse_args_and_config(["--config", str(tmp_path / "run.yaml")]))
     finally:
-        plugins.plugin_manager().unregister(spy)
+        registry.plugin_manager().unregister(spy)
 
     flags = ("--config", tmp_path / "run.yaml", "--adapter", tmp_path / "out" / "checkpoint-2")
     report = inspect(tmp_path, *flags)
@@ -83,7 +83,7 @@ def test_a_checkpoint_shows_what_the_next_step_trains(settings, tmp_path):
     for number in range(2):
         mask = documents.ids == number
         kept = selections[2].kept[mask][documents.response[mask]]
-        assert shown[tuple(selections[2].scores.input_ids[mask].tolist())] == kept.tolist()
+        assert shown[tuple(selections[2].measured.input_ids[mask].tolist())] == kept.tolist()
     # The snapshot is of this very step; the base is not.
     assert np.abs(np.nan_to_num(report.columns["rel"])).max() == 0
     base = inspect(tmp_path, *flags, "--history", "base", "--rho", "0.7")

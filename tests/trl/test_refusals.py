@@ -57,7 +57,7 @@ def test_all_is_said_at_once(make_trainer):
     with pytest.raises(ValueError, match="`sstoken_rho` is 2") as refusal:
         SSTokenSFTConfig(sstoken=True, sstoken_rho=2, sstoken_gamma=-1, sstoken_first_visit="luck", use_cpu=True)
     assert len(refusal.value.problems) == len(str(refusal.value).splitlines()) == 3
-    assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).problems)
+    assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).texts)
     refused(
         make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, peft_config=None,
         match=r"(?s)`torch_compile`.*`loss_type`.*no adapter.*plain text",

@@ -39,9 +39,9 @@ class Spy:
 @pytest.fixture
 def spy():
     spy = Spy()
-    plugins.plugin_manager().register(spy)
+    registry.plugin_manager().register(spy)
     yield spy
-    plugins.plugin_manager().unregister(spy)
+    registry.plugin_manager().unregister(spy)
 
 
 def fates(ids, response, kept) -> dict[tuple[int, ...], tuple[bool, ...]]:
@@ -61,7 +61,7 @@ def trained(selection) -> dict[tuple[int, ...], tuple[bool, ...]]:
     for number in documents.ids.unique().tolist():
         mask = documents.ids == number
         if number >= 0 and documents.response[mask].any():
-            found |= fates(selection.scores.input_ids[mask].tolist(), documents.response[mask], selection.kept[mask])
+            found |= fates(selection.measured.input_ids[mask].tolist(), documents.response[mask], selection.kept[mask])
     return found
 
 

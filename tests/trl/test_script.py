@@ -24,12 +24,12 @@ def log_of(folder):
 def test_yaml_and_flags(settings, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({**settings, "sstoken": True, "sstoken_rho": 0.5}))
-    run(["--config", str(config), "--sstoken_gamma", "0.25", "--sstoken_options", '{"half_life": 3}'])
+    run(["--config", str(config), "--sstoken_gamma", "0.25", "--sstoken_rel_warmup_steps", "1"])
     assert 0.5 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.65
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     state = json.loads((tmp_path / "out" / "checkpoint-2" / "sstoken.json").read_text())
     assert state["config"]["gamma"] == 0.25
-    assert state["config"]["options"] == {"half_life": 3}
+    assert state["config"]["rel_warmup_steps"] == 1
 
 
 def test_without_the_flag_it_is_plain_sft(settings, tmp_path):

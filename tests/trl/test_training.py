@@ -237,7 +237,7 @@ def test_one_pass_trains_what_two_passes_train(make_trainer, adapters, lora, lay
             sstoken_loss=loss,
             sstoken_history=history,
             sstoken_history_adapter=str(adapters[1]) if history == "adapter" else None,
-            sstoken_refresh_steps=2,
+            **({"sstoken_refresh_steps": 2} if history == "snapshot" else {}),
             max_steps=4,
             num_train_epochs=2,
             gradient_accumulation_steps=2,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sstoken_plugins.errors import Naming, Problem, problems_of
+from sstoken_plugins.errors import Naming, Problem, as_is, problems_of
 
 from .versions import Version
 
@@ -69,7 +69,7 @@ class Diagnosis:
 
     framework: str
     versions: list[Version]
-    naming: Naming = lambda option: option
+    naming: Naming = as_is
     selection: str | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
