@@ -47,7 +47,7 @@ def test_it_counts_what_training_sees(config, settings, layout):
     assert found.data.response_tokens == sum(responses)
     assert found.data.kept_tokens == sum(int(selection.kept.sum()) for selection in seen)
     assert found.data.without_prompt == 0
-    assert found.model.attention == "layer 1 (LlamaAttention, sdpa)"
+    assert found.model.measured["attention"] == "layer 1 (LlamaAttention, sdpa)"
 
 
 @pytest.mark.parametrize("history", ["snapshot", "ema", "adapter"])

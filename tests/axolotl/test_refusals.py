@@ -28,7 +28,7 @@ def refused(settings, match, **changes):
 @pytest.mark.parametrize(
     ("block", "match"),
     [
-        ({"roh": 0.5}, r"`roh` is no option of `sstoken`: did you mean `rho`\? Its options are .*gamma"),
+        ({"roh": 0.5}, r"`roh` is not an option of `sstoken`: did you mean `rho`\? Its options are .*gamma"),
         ({"rho": 0.0}, r"`rho` is 0.0.*\(0, 1\]"),
         ({"rho": "much"}, r"sstoken\.rho"),
         ({"gamma": 1.5}, r"`gamma` is 1.5.*\[0, 1\]"),
@@ -56,7 +56,7 @@ def test_block(settings, no_model, block, match):
         ({"relora": True, "jagged_restart_steps": 2}, r"`relora` is True"),
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
-        ({"train_on_inputs": True}, r"`train_on_inputs` is True.*`gamma: 1`"),
+        ({"train_on_inputs": True}, r"`train_on_inputs` is True.*`gamma` to 1"),
         ({"adapter": None}, r"`history` is 'base' but `adapter` is not set.*'last_visit'.*`gamma` to 0"),
         ({"pretraining_dataset": [{"path": "x", "type": "pretrain"}], "datasets": None}, r"`pretraining_dataset` is"),
         (
