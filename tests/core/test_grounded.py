@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from sstoken_plugins import Documents, SSTokenConfig, TokenSelector
-from sstoken_plugins.grounded import HEADER, without_prompts
+from sstoken_plugins import MicroBatch, SSTokenConfig, TokenSelector
+from sstoken_plugins.measure.unprompted import HEADER, without_prompts
+from sstoken_plugins.run.recording import Recorder
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
@@ -132,16 +133,18 @@ def test_a_batch_without_a_response(model):
 
 def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
     batch = laid_out("right")
-    documents = Documents.from_batch(batch)
     kinds = torch.arange(batch["labels"].numel()).view_as(batch["labels"])
-    rest = without_prompts({**batch, "token_type_ids": kinds, "num_items_in_batch": torch.tensor(3)}, documents)
-    response = rest.documents.response
-    assert torch.equal(rest.inputs["token_type_ids"][response], kinds[documents.response])
-    assert torch.equal(rest.inputs["labels"][response], batch["labels"][documents.response])
-    assert torch.equal(rest.back(rest.inputs["token_type_ids"])[documents.response], kinds[documents.response])
-    assert rest.inputs["input_ids"].shape[1] < batch["input_ids"].shape[1]
-    with pytest.raises(ValueError, match=r"'pixel_values' of shape \(5, 3\).*such as 'trimmed'"):
-        without_prompts({**batch, "pixel_values": torch.zeros(5, 3)}, documents)
+    whole = MicroBatch.of({**batch, "token_type_ids": kinds, "num_items_in_batch": torch.tensor(3)})
+    rest, documents = without_prompts(whole), whole.documents
+    left, response = rest.batch.inputs, rest.batch.documents.response
+    assert not rest.batch.from_data
+    assert torch.equal(left["token_type_ids"][response], kinds[documents.response])
+    assert torch.equal(left["labels"][response], batch["labels"][documents.response])
+    assert torch.equal(rest.back(left["token_type_ids"])[documents.response], kinds[documents.response])
+    assert left["input_ids"].shape[1] < batch["input_ids"].shape[1]
+    way_out = "one that does not compare answers with and without their prompt"
+    with pytest.raises(ValueError, match=rf"'pixel_values' of shape \(5, 3\).*{way_out}"):
+        without_prompts(MicroBatch.of({**batch, "pixel_values": torch.zeros(5, 3)}))
 
 
 @pytest.mark.parametrize("layout", ["right", "left", "packed", "single"])
@@ -160,10 +163,10 @@ def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
         "input_ids": torch.tensor([first]),
         "labels": torch.where(torch.tensor([response]), torch.tensor([first]), -100),
     }
-    assert recorder.record(model, laid_out("right")) == 5
-    recorder.history.finish()
+    assert recorder.record(model, laid_out("right"), recorder.recorder()) == 5
+    recorder.history.store.flush()
     batch = alone if layout == "single" else laid_out(layout)
-    assert recorder.record(model, batch) == 0
+    assert recorder.record(model, batch, recorder.recorder()) == 0
     live, recorded = attached(model, strategy="grounded", trim=1.0), attached(model, **options)
     _, expected = live.forward(model, batch, step=0)
     model.disable_adapter_layers()  # what is read from the store does not ask the model
@@ -180,16 +183,15 @@ def test_what_was_not_recorded_is_kept(tmp_path):
     model = tiny("llama").train()
     options = {
         "strategy": "grounded",
-        "trim": 1.0,
+        "trim": 1e-30,  # no token is noise
         "history": "recorded",
         "history_store": str(tmp_path),
         "history_record": True,
     }
     recorder = attached(model, **options)
-    recorder.history.record(
-        model, laid_out("right"), lambda batch: torch.zeros(batch["labels"].shape)
-    )  # the prompted half
-    recorder.history.finish()
+    # The prompted half.
+    recorder.record(model, laid_out("right"), Recorder(recorder.history, without_prompts=False))
+    recorder.history.store.flush()
     _, selection = attached(model, **options).forward(model, laid_out("right"), step=0)
     assert torch.equal(selection.kept, selection.documents.response)
 

@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from sstoken_plugins.store import BatchIndex, DiskStore, MemoryStore, StoreError, resolution
+from sstoken_plugins import BatchIndex
+from sstoken_plugins.store import DiskStore, MemoryStore, StoreError, resolution
 from sstoken_plugins.store.codec import SMALLEST_LOG_PROB, block_sizes, decode, encode
 
 from .. import processes
@@ -267,7 +268,8 @@ DAMAGE = {
     "head empty": lambda store: (store / "store.json").write_text(""),
     "head cut short": lambda store: (store / "store.json").write_text((store / "store.json").read_text()[:-20]),
     "head no mapping": lambda store: (store / "store.json").write_text("[1, 2]"),
-    "head of a future format": lambda store: edit_manifest(store, format=2),
+    "head of a future format": lambda store: edit_manifest(store, format=3),
+    "head of the first format": lambda store: edit_manifest(store, format=1),
     "head edited": lambda store: edit_manifest(store, made_by={**MADE_BY, "model": "mine"}),
     "bit flipped in the head file": lambda store: flip(store / "store.json", 0.4),
 }  # fmt: skip
