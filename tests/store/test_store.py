@@ -290,6 +290,14 @@ def test_damage_is_refused(tmp_path, damage):
     assert {path: path.lstat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_a_store_of_the_first_format_is_refused_with_the_reason(tmp_path):
+    """Its samples have other keys: it would look empty."""
+    made(tmp_path, documents(3))
+    edit_manifest(tmp_path, format=1)
+    with pytest.raises(StoreError, match=r"format 1, .*known by other keys now, .*Record into another folder"):
+        DiskStore(tmp_path)
+
+
 @pytest.mark.parametrize("name", MADE_BY)
 def test_another_maker_is_refused(tmp_path, name):
     store = made(tmp_path / "store", documents(3))
