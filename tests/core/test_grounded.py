@@ -12,6 +12,7 @@ from sstoken_plugins.measure.unprompted import HEADER, without_prompts
 from sstoken_plugins.run.recording import Recorder
 
 from . import oracle
+from .layouts import LAYOUTS, documents, laid_out
 from .tiny import VOCABULARY, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
@@ -30,18 +31,6 @@ def model(lora):
     return lora(tiny("llama")).train()
 
 
-def documents():
-    """Of each the tokens, and which of them are the response: one turn, two turns, a short prompt, and no prompt."""
-    generator = torch.Generator().manual_seed(2)
-    turns = ([9, 6], [7, 3, 8, 4], [3, 5], [1, 6], [12, 5])
-    found = []
-    for lengths in turns:
-        tokens = torch.randint(3, VOCABULARY, (sum(lengths),), generator=generator).tolist()
-        response = [turn % 2 == 1 for turn, length in enumerate(lengths) for _ in range(length)]
-        found.append((tokens, response))
-    return found
-
-
 def probabilities(model, tokens):
     """Of every token but the first, under the base model."""
     ids = torch.tensor([tokens])
@@ -58,34 +47,8 @@ def naive_gain(model, tokens, response):
     return [math.log(here[i] + GUESS) - math.log(there[stays.index(i)] + GUESS) for i in stays if response[i]]
 
 
-def laid_out(layout):
-    some = documents()
-    lengths = [len(tokens) for tokens, _ in some]
-    labels = [[t if r else -100 for t, r in zip(*document, strict=True)] for document in some]
-    if layout == "packed":
-        # As a padding-free collator has it: the last document is padding that nobody marks.
-        ids, target = [t for tokens, _ in some for t in tokens], [label for row in labels for label in row]
-        positions = [i for n in lengths for i in range(n)]
-        return {
-            "input_ids": torch.tensor([[*ids, 0, 0]]),
-            "labels": torch.tensor([[*target, -100, -100]]),
-            "position_ids": torch.tensor([[*positions, 0, 1]]),
-        }
-    width = max(lengths) + 2
-
-    def padded(row, fill):
-        padding = [fill] * (width - len(row))
-        return padding + row if layout == "left" else row + padding
-
-    return {
-        "input_ids": torch.tensor([padded(tokens, 0) for tokens, _ in some]),
-        "attention_mask": torch.tensor([padded([1] * n, 0) for n in lengths]),
-        "labels": torch.tensor([padded(row, -100) for row in labels]),
-    }
-
-
 @pytest.mark.parametrize("helped", [True, False], ids=["loader", "alone"])
-@pytest.mark.parametrize("layout", ["right", "left", "packed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_gain_is_what_each_document_alone_gives(model, layout, helped):
     batch = laid_out(layout)
     selector = attached(model, strategy="signal", signal="prompt_gain")
@@ -147,7 +110,7 @@ def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
         without_prompts(MicroBatch.of({**batch, "pixel_values": torch.zeros(5, 3)}))
 
 
-@pytest.mark.parametrize("layout", ["right", "left", "packed", "single"])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "single"])
 def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
     """And in whatever layout it was recorded."""
     options = {
