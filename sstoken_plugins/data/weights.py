@@ -63,6 +63,22 @@ class DataWeights:
             )
         self._rows.setdefault(key, row)
 
+    def update(self, other: DataWeights) -> None:
+        """Takes in those of another data set.
+
+        Raises:
+            Refused: if they contradict.
+        """
+        for key, weights in other._weights.items():
+            if not torch.equal(self._weights.setdefault(key, weights), weights):
+                raise refused(
+                    "{row} of one data set has the same tokens as {other} of another, but other weights: make them "
+                    "equal, or remove one.",
+                    row=other._rows[key],
+                    other=self._rows[key],
+                )
+            self._rows.setdefault(key, other._rows[key])
+
     def __call__(self, batch: MutableMapping[str, Any]) -> None:
         """Adds the weights to a training batch, on the host.
 
