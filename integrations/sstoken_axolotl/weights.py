@@ -1,4 +1,4 @@
-"""Weights that come with the data of a YAML, whatever its prompt strategies and prepared data sets make of the rows."""
+"""Weights that come with the data of a YAML, whatever prompt strategies and prepared data sets make of the rows."""
 
 from __future__ import annotations
 
