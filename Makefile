@@ -26,10 +26,11 @@ test-axolotl: $(AXOLOTL_VENV)/.dev  ## the default tests, with Axolotl and the v
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(VENV)/bin/python $(PYTEST) -m slow
 
-lint: $(VENV)/.dev  ## ruff and strict mypy
+lint: $(VENV)/.dev  ## ruff, strict mypy and the floors of the imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 wheel: $(VENV)/.dev  ## build the wheel into dist/
 	rm -rf dist

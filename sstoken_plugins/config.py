@@ -141,7 +141,9 @@ class SSTokenConfig:
             if name not in self._values and not is_off:
                 owners = [owner.split(" ", 1) for owner in known[name].owners]
                 where = " or ".join(
-                    f"`{registry.OPTION_OF.get(kind, kind)}` {owner!r}" if kind in ("method", "history") else owner
+                    f"`{registry.OPTION_OF.get(kind, kind)}` {owner!r}"
+                    if kind in ("method", "history")
+                    else f"the {kind} {owner!r}"
                     for kind, owner in owners
                 )
                 yield Problem(

@@ -70,7 +70,7 @@ class AdapterHistory(LiveHistory):
         refuse_trained_base(model, self.name)
         self._check_base(model)
         trained = model.active_adapter
-        self.adapter = _free_name(model.peft_config)
+        self.adapter = _free_name(model)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         training = [(module, module.training) for module in model.modules()]
         try:
@@ -152,11 +152,15 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: naming what is missing.
     """
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError:  # a name that is too long, for example
+        is_folder = False
+    if not is_folder:
         raise refused(
             "{history_adapter} is {folder!r}, which is not a folder: set it to the folder of a saved PEFT adapter. "
             "(One from a hub has to be downloaded first.)",
-            folder=str(folder),
+            folder=str(folder)[:200],
         )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -194,10 +198,17 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _free_name(taken: Collection[str]) -> str:
-    """A name that neither contains nor is part of another: PEFT looks for an adapter's name inside parameter names."""
+def _free_name(model: Any) -> str:
+    """A name that neither contains nor is part of another: PEFT looks for an adapter's name inside parameter names.
+
+    Adapters that only the layers know, such as another of these, have theirs in the names of parameters alone.
+    """
+    listed: Collection[str] = model.peft_config
+    inside = {part for name, _ in model.named_parameters() for part in name.split(".")}
     names = ("sstoken_history", *(letter * 8 for letter in string.ascii_lowercase))
-    return next(name for name in names if not any(name in other or other in name for other in taken))
+    return next(
+        name for name in names if name not in inside and not any(name in other or other in name for other in listed)
+    )
 
 
 def _leave_out(adapter: str, _module: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:

@@ -145,7 +145,9 @@ class SSToken(RankedMethod):
         )
 
     def controls(self, progress: Progress) -> Controls:
-        return Controls(top="rho", blend=("gamma", "rel", "attention"))
+        # While the warm-up lasts, `gamma` is not what the score is made with.
+        warm = self.gamma(progress) == self.options.gamma
+        return Controls(top="rho", blend=("gamma", "rel", "attention") if warm else None)
 
     def notes(self, progress: Progress) -> Sequence[str]:
         if self.gamma(progress) == self.options.gamma:

@@ -180,7 +180,7 @@ class TokenSelector:
         self.uses_framework_loss(model, inputs)
         batch = MicroBatch.of(inputs)
         with torch.random.fork_rng(), self.metrics.paused():
-            known = self._engine.measure(model, batch, self.needs)
+            known = self._engine.measure(model, batch, self.plan.measurements)  # in the order of their needs
         measured = Measurements(batch, self.progress(step), self._vocabulary, known)
         require_finite("current", measured.log_probs, measured)
         return self.select(measured)
@@ -246,7 +246,7 @@ class TokenSelector:
 
     def _n_kept(self, batch: MicroBatch, progress: Progress) -> int | None:
         n_kept = self.method.n_kept(batch.counts, progress) if batch.has_index else None
-        return None if n_kept is None else int(n_kept.sum())
+        return None if n_kept is None else sum(n_kept.tolist())
 
     def _learn(
         self, batch: MicroBatch, known: Mapping[str, Tensor], progress: Progress, trained: Tensor, n_kept: int | None

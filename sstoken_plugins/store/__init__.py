@@ -1,7 +1,8 @@
 """Log-probabilities that are kept for later, known by the content of the document they belong to."""
 
 from .codec import decode, encode, resolution, stored_bytes
-from .disk import DiskStore, StoreError
+from .disk import DiskStore
+from .files import StoreError
 from .memory import MemoryStore
 
 __all__ = [

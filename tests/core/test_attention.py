@@ -14,7 +14,7 @@ from packaging.version import Version
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from sstoken_plugins import PromptAttention
+from sstoken_plugins import Documents, PromptAttention
 
 from .tiny import VOCABULARY, tiny
 
@@ -55,8 +55,13 @@ def batch(layout: str):
     return inputs, prompt, real
 
 
+def asked(prompt):
+    """Documents with this prompt; one a row, since the probe asks for nothing else."""
+    return Documents(ids=torch.arange(len(prompt))[:, None].expand_as(prompt), prompt=prompt, response=~prompt)
+
+
 def read(model, inputs, prompt, layer: int = -1):
-    with PromptAttention(model, layer).record(prompt) as recorded:
+    with PromptAttention(model, layer).record(asked(prompt)) as recorded:
         logits = model(**inputs, use_cache=False).logits
     assert len(recorded) == 1
     return recorded[0], logits
@@ -155,7 +160,7 @@ def test_gradient_checkpointing_records_once_and_the_same(backend, reentrant):
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model.enable_input_require_grads()
     model.train()
-    with PromptAttention(model).record(prompt) as recorded:
+    with PromptAttention(model).record(asked(prompt)) as recorded:
         logits = model(**inputs, use_cache=False).logits
         logits.sum().backward()  # even with the recording still open
     assert len(recorded) == 1
@@ -195,10 +200,10 @@ def test_the_registry_is_as_before_even_after_an_exception(backend):
     _, prompt, _ = batch("plain")
     probe = PromptAttention(tiny("llama", backend))
     before = dict(ALL_ATTENTION_FUNCTIONS)
-    with probe.record(prompt):
+    with probe.record(asked(prompt)):
         pass
     assert dict(ALL_ATTENTION_FUNCTIONS) == before
-    with pytest.raises(RuntimeError, match="in between"), probe.record(prompt):
+    with pytest.raises(RuntimeError, match="in between"), probe.record(asked(prompt)):
         raise RuntimeError("in between")
     assert dict(ALL_ATTENTION_FUNCTIONS) == before
 
@@ -266,7 +271,7 @@ def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
     prompt = torch.arange(12).expand(2, 12) < 5
 
     def mass():
-        with PromptAttention(model).record(prompt) as recorded:
+        with PromptAttention(model).record(asked(prompt)) as recorded:
             model(ids)
         return recorded[0]
 

@@ -39,16 +39,28 @@ def gather(mine):
     return everyones
 
 
+def summed(mine):
+    total = mine.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def any_process(mine):
+    return any(gather(mine))
+
+
 def train(config: SSTokenConfig, ranks: int, rank: int) -> dict[str, torch.Tensor]:
     """Two epochs of three steps, each process with its share of every batch."""
     torch.set_num_threads(1)
     model = make_model(seed=1)
     selector = TokenSelector(config)
-    selector.attach(model, TrainingRun(gather=gather) if ranks > 1 else None)
+    selector.attach(model, TrainingRun(gather=gather, reduce=summed, any_process=any_process) if ranks > 1 else None)
     if config.history == "recorded":
+        recorder = selector.recorder()
         for number in range(3):
-            selector.record(model, make_batch(number))
-        selector.history.finish()
+            selector.record(model, make_batch(number), recorder)
+        selector.history.store.flush()
+        selector.history.refresh()
     if ranks > 1:
         for layer in model.base_model.model.model.layers:
             fully_shard(layer)
@@ -106,5 +118,5 @@ def test_sharded_is_whole(tmp_path, history):
 
 @pytest.mark.slow
 def test_copies_do_not_follow_shards(tmp_path):
-    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="can't follow weights sharded by FSDP"):
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="cannot follow weights sharded by FSDP"):
         train_in_two_processes(SSTokenConfig(history="snapshot"), tmp_path)

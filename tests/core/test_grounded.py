@@ -7,10 +7,12 @@ import math
 import pytest
 import torch
 
-from sstoken_plugins import Documents, SSTokenConfig, TokenSelector
-from sstoken_plugins.grounded import HEADER, without_prompts
+from sstoken_plugins import MicroBatch, SSTokenConfig, TokenSelector
+from sstoken_plugins.measure.unprompted import HEADER, without_prompts
+from sstoken_plugins.run.recording import Recorder
 
 from . import oracle
+from .layouts import LAYOUTS, documents, laid_out
 from .tiny import VOCABULARY, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
@@ -29,18 +31,6 @@ def model(lora):
     return lora(tiny("llama")).train()
 
 
-def documents():
-    """Of each the tokens, and which of them are the response: one turn, two turns, a short prompt, and no prompt."""
-    generator = torch.Generator().manual_seed(2)
-    turns = ([9, 6], [7, 3, 8, 4], [3, 5], [1, 6], [12, 5])
-    found = []
-    for lengths in turns:
-        tokens = torch.randint(3, VOCABULARY, (sum(lengths),), generator=generator).tolist()
-        response = [turn % 2 == 1 for turn, length in enumerate(lengths) for _ in range(length)]
-        found.append((tokens, response))
-    return found
-
-
 def probabilities(model, tokens):
     """Of every token but the first, under the base model."""
     ids = torch.tensor([tokens])
@@ -57,34 +47,8 @@ def naive_gain(model, tokens, response):
     return [math.log(here[i] + GUESS) - math.log(there[stays.index(i)] + GUESS) for i in stays if response[i]]
 
 
-def laid_out(layout):
-    some = documents()
-    lengths = [len(tokens) for tokens, _ in some]
-    labels = [[t if r else -100 for t, r in zip(*document, strict=True)] for document in some]
-    if layout == "packed":
-        # As a padding-free collator has it: the last document is padding that nobody marks.
-        ids, target = [t for tokens, _ in some for t in tokens], [label for row in labels for label in row]
-        positions = [i for n in lengths for i in range(n)]
-        return {
-            "input_ids": torch.tensor([[*ids, 0, 0]]),
-            "labels": torch.tensor([[*target, -100, -100]]),
-            "position_ids": torch.tensor([[*positions, 0, 1]]),
-        }
-    width = max(lengths) + 2
-
-    def padded(row, fill):
-        padding = [fill] * (width - len(row))
-        return padding + row if layout == "left" else row + padding
-
-    return {
-        "input_ids": torch.tensor([padded(tokens, 0) for tokens, _ in some]),
-        "attention_mask": torch.tensor([padded([1] * n, 0) for n in lengths]),
-        "labels": torch.tensor([padded(row, -100) for row in labels]),
-    }
-
-
 @pytest.mark.parametrize("helped", [True, False], ids=["loader", "alone"])
-@pytest.mark.parametrize("layout", ["right", "left", "packed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_gain_is_what_each_document_alone_gives(model, layout, helped):
     batch = laid_out(layout)
     selector = attached(model, strategy="signal", signal="prompt_gain")
@@ -132,19 +96,21 @@ def test_a_batch_without_a_response(model):
 
 def test_entries_of_a_batch_go_with_their_tokens_or_are_refused_by_name():
     batch = laid_out("right")
-    documents = Documents.from_batch(batch)
     kinds = torch.arange(batch["labels"].numel()).view_as(batch["labels"])
-    rest = without_prompts({**batch, "token_type_ids": kinds, "num_items_in_batch": torch.tensor(3)}, documents)
-    response = rest.documents.response
-    assert torch.equal(rest.inputs["token_type_ids"][response], kinds[documents.response])
-    assert torch.equal(rest.inputs["labels"][response], batch["labels"][documents.response])
-    assert torch.equal(rest.back(rest.inputs["token_type_ids"])[documents.response], kinds[documents.response])
-    assert rest.inputs["input_ids"].shape[1] < batch["input_ids"].shape[1]
-    with pytest.raises(ValueError, match=r"'pixel_values' of shape \(5, 3\).*such as 'trimmed'"):
-        without_prompts({**batch, "pixel_values": torch.zeros(5, 3)}, documents)
+    whole = MicroBatch.of({**batch, "token_type_ids": kinds, "num_items_in_batch": torch.tensor(3)})
+    rest, documents = without_prompts(whole), whole.documents
+    left, response = rest.batch.inputs, rest.batch.documents.response
+    assert not rest.batch.from_data
+    assert torch.equal(left["token_type_ids"][response], kinds[documents.response])
+    assert torch.equal(left["labels"][response], batch["labels"][documents.response])
+    assert torch.equal(rest.back(left["token_type_ids"])[documents.response], kinds[documents.response])
+    assert left["input_ids"].shape[1] < batch["input_ids"].shape[1]
+    way_out = "one that does not compare answers with and without their prompt"
+    with pytest.raises(ValueError, match=rf"'pixel_values' of shape \(5, 3\).*{way_out}"):
+        without_prompts(MicroBatch.of({**batch, "pixel_values": torch.zeros(5, 3)}))
 
 
-@pytest.mark.parametrize("layout", ["right", "left", "packed", "single"])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "single"])
 def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
     """And in whatever layout it was recorded."""
     options = {
@@ -160,10 +126,10 @@ def test_recorded_once_it_costs_no_pass(model, layout, tmp_path):
         "input_ids": torch.tensor([first]),
         "labels": torch.where(torch.tensor([response]), torch.tensor([first]), -100),
     }
-    assert recorder.record(model, laid_out("right")) == 5
-    recorder.history.finish()
+    assert recorder.record(model, laid_out("right"), recorder.recorder()) == 5
+    recorder.history.store.flush()
     batch = alone if layout == "single" else laid_out(layout)
-    assert recorder.record(model, batch) == 0
+    assert recorder.record(model, batch, recorder.recorder()) == 0
     live, recorded = attached(model, strategy="grounded", trim=1.0), attached(model, **options)
     _, expected = live.forward(model, batch, step=0)
     model.disable_adapter_layers()  # what is read from the store does not ask the model
@@ -180,16 +146,15 @@ def test_what_was_not_recorded_is_kept(tmp_path):
     model = tiny("llama").train()
     options = {
         "strategy": "grounded",
-        "trim": 1.0,
+        "trim": 1e-30,  # no token is noise
         "history": "recorded",
         "history_store": str(tmp_path),
         "history_record": True,
     }
     recorder = attached(model, **options)
-    recorder.history.record(
-        model, laid_out("right"), lambda batch: torch.zeros(batch["labels"].shape)
-    )  # the prompted half
-    recorder.history.finish()
+    # The prompted half.
+    recorder.record(model, laid_out("right"), Recorder(recorder.history, without_prompts=False))
+    recorder.history.store.flush()
     _, selection = attached(model, **options).forward(model, laid_out("right"), step=0)
     assert torch.equal(selection.kept, selection.documents.response)
 

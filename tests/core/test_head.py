@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaForCausalLM
 
-import sstoken_plugins.head
+import sstoken_plugins.model.head
 from sstoken_plugins import Documents, token_forward, token_log_probs, weighted_nll
-from sstoken_plugins.forward import check_against_logits
+from sstoken_plugins.model.forward import check_against_logits
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
@@ -70,11 +70,11 @@ def compare(model, batch, tolerance: float = 1e-5):
     log_probs, entropy, top1 = oracle.read_logits(logits, batch["input_ids"])
     response = documents.response
     torch.testing.assert_close(forward.log_probs, log_probs * response, atol=tolerance, rtol=tolerance)
-    torch.testing.assert_close(forward.entropy, entropy * response, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(forward.values["entropy"], entropy * response, atol=tolerance, rtol=tolerance)
     if tolerance <= 1e-5:
-        assert torch.equal(forward.is_top1, top1 & response)
-    assert forward.log_probs.dtype == forward.entropy.dtype == torch.float32
-    assert forward.attention is None
+        assert torch.equal(forward.values["is_top1"], top1 & response)
+    assert forward.log_probs.dtype == forward.values["entropy"].dtype == torch.float32
+    assert set(forward.values) == {"entropy", "is_top1"}
 
     loss, gradients = loss_and_gradients(model, weighted_nll(forward.log_probs, weights, 5))
     torch.testing.assert_close(loss, expected_loss, atol=tolerance, rtol=tolerance)
@@ -112,7 +112,7 @@ def test_tied_embeddings(architecture, tuning, batch):
 @pytest.mark.parametrize("elements", [1, VOCABULARY, 3 * VOCABULARY + 5, 1 << 24])
 @pytest.mark.parametrize("tuning", ["full", "lora on head"])
 def test_the_chunk_size_makes_no_difference(tuning, elements, batch, monkeypatch):
-    monkeypatch.setattr(sstoken_plugins.head, "CPU_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(sstoken_plugins.model.head, "CPU_CHUNK_ELEMENTS", elements)
     compare(build("gemma3_text", tuning), batch)
 
 
@@ -178,7 +178,7 @@ class LargestOutput(TorchDispatchMode):
 @pytest.mark.parametrize("tuning", ["full", "lora", "lora on head"])
 def test_no_tensor_of_the_size_of_the_logits_is_ever_made(tuning, monkeypatch):
     rows, width, vocabulary = 8, 24, 509
-    monkeypatch.setattr(sstoken_plugins.head, "CPU_CHUNK_ELEMENTS", 7 * vocabulary)
+    monkeypatch.setattr(sstoken_plugins.model.head, "CPU_CHUNK_ELEMENTS", 7 * vocabulary)
     model = build("llama", tuning, vocab_size=vocabulary)
     ids = torch.randint(3, vocabulary, (rows, width))
     batch = {"input_ids": ids, "labels": ids.clone()}

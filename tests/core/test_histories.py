@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from sstoken_plugins import Documents, SSTokenConfig, TokenSelector, token_forward, weighted_nll
 from sstoken_plugins.histories.adapter import AdapterHistory
-from sstoken_plugins.histories.base import BaseHistory
-from sstoken_plugins.selector import keep_4bit_differentiable
+from sstoken_plugins.histories.below_adapter import BaseHistory
+from sstoken_plugins.model.quantised import keep_4bit_differentiable
 
 from .tiny import tiny
 
@@ -76,7 +76,7 @@ def attached(model, config) -> TokenSelector:
 
 def history_log_probs(selector, model, batch):
     _, selection = selector.forward(model, batch, step=0)
-    return selection.scores.history_log_probs
+    return selection.measured["history"]
 
 
 @torch.no_grad()
@@ -156,13 +156,8 @@ def test_a_history_pass_leaves_the_model_as_it_was(load, lora, batch, adapter, k
 
     before = state_of(model)
     if failing:
-        documents = Documents.from_batch(batch)
-
-        def fail():
+        with pytest.raises(RuntimeError, match="in between"), selector.history.active(model):
             raise RuntimeError("in between")
-
-        with pytest.raises(RuntimeError, match="in between"):
-            selector.history.log_probs(model, batch, documents, fail)
     else:
         history_log_probs(selector, model, batch)
     assert_same_state(before, state_of(model))
@@ -181,7 +176,7 @@ def test_gradients_under_checkpointing_are_those_of_training_alone(load, lora, b
     model.zero_grad()
 
     config = BASE if kind == "base" else from_adapter(adapter)
-    selector = attached(model, SSTokenConfig(**{**config.to_dict(), "rho": 1.0}))
+    selector = attached(model, config.replace(rho=1.0))
     forward, selection = selector.forward(model, batch, step=0)
     weighted_nll(forward.log_probs, selection.weights, 3).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
@@ -337,7 +332,9 @@ def test_a_broken_config_is_refused_before_any_model(adapter):
 def test_contradictory_options_are_refused(adapter):
     with pytest.raises(ValueError, match="`history` is 'adapter' but `history_adapter` is not set"):
         SSTokenConfig(history="adapter")
-    with pytest.raises(ValueError, match="`history` is 'base', which would ignore it"):
+    with pytest.raises(
+        ValueError, match=r"`history_adapter` is .* with `history` 'base' does not read and would ignore"
+    ):
         SSTokenConfig(history="base", history_adapter=str(adapter))
 
 
@@ -357,7 +354,7 @@ def test_an_adapter_with_weights_that_have_no_place_is_refused(load_plain, lora,
 
 def test_an_adapter_with_more_layers_is_refused(load_plain, lora, adapter):
     shallow = tiny("llama", hidden_size=64, intermediate_size=64, head_dim=16, num_hidden_layers=1)
-    with pytest.raises(ValueError, match=r"weights are missing or have no place in it"):
+    with pytest.raises(ValueError, match=r"14 weights are missing or unexpected, such as"):
         TokenSelector(from_adapter(adapter)).attach(lora(shallow))
 
 
@@ -387,6 +384,57 @@ def test_prompt_tuning_is_refused(load_plain, adapter, kind):
 def test_an_adapter_that_trains_biases_is_refused(load_plain, lora, adapter, kind):
     with pytest.raises(ValueError, match=r"trains biases \(bias='lora_only'\)"):
         TokenSelector(BASE if kind == "base" else from_adapter(adapter)).attach(lora(load_plain(), bias="lora_only"))
+
+
+RECORDED = {"history": "recorded", "history_record": True}
+
+
+def live(tmp_path, kind) -> SSTokenConfig:
+    """The base model as history: asked live, or for what the store lacks."""
+    return BASE if kind == "base" else BASE.replace(**RECORDED, history_store=str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("kind", ["base", "recorded"])
+@pytest.mark.parametrize("initialisation", ["pissa", "pissa_niter_4", "olora"])
+def test_an_adapter_that_took_its_start_out_of_the_base_is_refused(load_plain, lora, tmp_path, kind, initialisation):
+    """Below it is not the base model: at the first step rel would be some nats."""
+    model = lora(load_plain(), init_lora_weights=initialisation, learned=False)
+    with pytest.raises(
+        ValueError, match=rf"`history` is '{kind}', .* initialised by '{initialisation}' .*Set `init_lora_weights`"
+    ):
+        TokenSelector(live(tmp_path, kind)).attach(model)
+
+
+def test_an_earlier_adapter_that_took_its_start_out_of_the_base_is_refused(load_plain, lora, tmp_path):
+    lora(load_plain(), init_lora_weights="pissa").save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"`history_adapter` .* initialised by 'pissa' .*which changes the base model"
+    ):
+        TokenSelector(from_adapter(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["base", "recorded", "last_visit", "adapter"])
+@pytest.mark.parametrize("unfrozen", ["model.layers.1.input_layernorm", "model.embed_tokens", "lm_head"])
+def test_a_base_that_trains_beside_the_adapter_is_refused(load_plain, lora, adapter, tmp_path, kind, unfrozen):
+    model = lora(load_plain(), target_modules=["q_proj"])
+    model.base_model.model.get_submodule(unfrozen).weight.requires_grad_(True)
+    configs = {
+        "last_visit": SSTokenConfig(history="last_visit", first_visit="base"),
+        "adapter": from_adapter(adapter),
+    }
+    config = configs.get(kind) or live(tmp_path, kind)
+    message = rf"`history` is '{kind}', but 1 parameters of the base model train .*'{unfrozen}\.weight'.*freeze them"
+    with pytest.raises(ValueError, match=message):
+        TokenSelector(config).attach(model)
+    attached(model, SSTokenConfig(history="snapshot", gamma=1.0))  # follows whatever trains
+
+
+def test_whole_modules_that_the_adapter_saves_are_no_part_of_the_base(load_plain, lora, batch):
+    model = lora(load_plain(), target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"]).train()
+    selector = attached(model, BASE)
+    before = history_log_probs(selector, model, batch)
+    train(model, selector, batch)
+    assert torch.equal(history_log_probs(selector, model, batch), before)
 
 
 def test_an_earlier_adapter_with_biases_is_refused_before_any_model(load_plain, lora, tmp_path):

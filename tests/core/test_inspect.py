@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from sstoken_plugins import SSTokenConfig, TokenSelector, hookimpl, plugins
+from sstoken_plugins import SSTokenConfig, TokenSelector, hookimpl, registry
 
 CONFIGS = [
     SSTokenConfig(),
@@ -19,8 +19,7 @@ CONFIGS = [
 
 
 def remembered(selector: TokenSelector) -> dict[str, torch.Tensor]:
-    state = selector.history.state_dict() if selector.history is not None else {}
-    return {name: tensor.clone() for name, tensor in state.items()}
+    return {name: tensor.clone() for name, tensor in selector.state_dict().items()}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.summary())
@@ -37,7 +36,7 @@ def test_inspect_selects_as_forward_does(config, tiny_llama, lora, batch):
         def observe(self, selection, record):
             told.append(selection)
 
-    plugins.plugin_manager().register(observer := Observer())
+    registry.plugin_manager().register(observer := Observer())
     try:
         for step in range(3):
             random, before = torch.get_rng_state(), remembered(selector)
@@ -51,11 +50,11 @@ def test_inspect_selects_as_forward_does(config, tiny_llama, lora, batch):
             _, trained = selector.forward(model, batch, step)
             assert torch.equal(seen.weights, trained.weights)
             if config.strategy != "random":  # which reads no log-probabilities, so that dropout stays on in training
-                assert torch.equal(seen.scores.log_probs, trained.scores.log_probs)
-            assert not seen.scores.log_probs.requires_grad
+                assert torch.equal(seen.measured.log_probs, trained.measured.log_probs)
+            assert not seen.measured.log_probs.requires_grad
             selector.step_end(step + 1)
     finally:
-        plugins.plugin_manager().unregister(observer)
+        registry.plugin_manager().unregister(observer)
     # Three passes were recorded, not six.
     total = 3 * trained.documents.response.sum()
     assert int(selector.metrics._sums["keep_rate"][1]) == total

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sstoken_plugins.scores
+import sstoken_plugins.methods.sstoken
 from sstoken_plugins import Documents, keep_best, keep_count, minmax, select_tokens, sstoken_score, weighted_nll
 
 from . import oracle
@@ -232,7 +232,7 @@ def test_shapes_that_carry_no_documents_are_refused_by_name(inputs, named):
 
 @pytest.mark.parametrize(("gamma", "missing"), [(0.5, "rel"), (1.0, "rel"), (0.0, "attention")])
 def test_a_missing_signal_is_named(gamma, missing):
-    with pytest.raises(ValueError, match=f"`{missing}` is None but gamma is {gamma}"):
+    with pytest.raises(ValueError, match=f"`{missing}` is None but `gamma` is {gamma}"):
         select_tokens(torch.tensor([[-100, 1, 2]]), gamma=gamma)
 
 
@@ -253,5 +253,5 @@ def test_nothing_to_learn_is_a_zero_loss_that_can_be_back_propagated():
 
 
 def test_the_documented_examples_are_right():
-    assert doctest.testmod(sstoken_plugins.scores, optionflags=doctest.ELLIPSIS).attempted > 0
-    assert doctest.testmod(sstoken_plugins.scores).failed == 0
+    assert doctest.testmod(sstoken_plugins.methods.sstoken, optionflags=doctest.ELLIPSIS).attempted > 0
+    assert doctest.testmod(sstoken_plugins.methods.sstoken).failed == 0

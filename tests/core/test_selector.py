@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -14,17 +15,19 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from sstoken_plugins import (
     Documents,
+    Method,
+    NoOptions,
     Signal,
     SSTokenConfig,
-    Strategy,
     TokenSelector,
     hookimpl,
     keep_count,
+    option,
     select_tokens,
     token_forward,
     weighted_nll,
 )
-from sstoken_plugins.plugins import plugin_manager
+from sstoken_plugins.registry import plugin_manager
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
@@ -100,12 +103,12 @@ def test_a_plain_training_loop_takes_the_naive_step(model, lora, batch, rho, gam
 
 def test_a_selector_and_plain_tensors_agree(model, batch):
     _, selection = attached(model).forward(model, batch, step=0)
-    scores = selection.scores
+    scores = selection.measured
     weights = select_tokens(
         batch["labels"],
         log_probs=scores.log_probs,
-        history_log_probs=scores.history_log_probs,
-        attention=scores.attention,
+        history_log_probs=scores["history"],
+        attention=scores["attention"],
         attention_mask=batch["attention_mask"],
     )
     assert torch.equal(weights, selection.weights)
@@ -166,7 +169,7 @@ def test_only_what_the_score_needs_is_computed(model, batch):
         _, selection = selector.forward(model, batch, step=0)
         assert passes == expected, options
         attends = dict(options).get("gamma", 1) < 1 or dict(options).get("signal") == "attention"
-        assert (selection.scores.attention is not None) == attends
+        assert (selection.measured.get("attention") is not None) == attends
         assert (selector.history is not None) == (len(expected) == 2)
 
 
@@ -208,12 +211,12 @@ def test_scores_are_those_without_dropout(lora, batch):
     passes.clear()
     _, again = selector.forward(dropping, batch, step=0)
     for chosen in (selection, again):
-        assert torch.equal(chosen.scores.log_probs, expected.scores.log_probs)
-        assert torch.equal(chosen.scores.history_log_probs, expected.scores.history_log_probs)
-        assert torch.equal(chosen.scores.attention, expected.scores.attention)
+        assert torch.equal(chosen.measured.log_probs, expected.measured.log_probs)
+        assert torch.equal(chosen.measured["history"], expected.measured["history"])
+        assert torch.equal(chosen.measured["attention"], expected.measured["attention"])
         assert torch.equal(chosen.weights, expected.weights)
     assert passes == [False, False, True]
-    assert not torch.allclose(forward.log_probs, selection.scores.log_probs), "the training pass keeps its dropout"
+    assert not torch.allclose(forward.log_probs, selection.measured.log_probs), "the training pass keeps its dropout"
     assert dropping.config.attention_dropout == 0.3
 
 
@@ -282,7 +285,7 @@ def test_random_is_even_over_places(model):
 
 def test_signal_keeps_the_highest(model, batch):
     _, selection = attached(model, strategy="signal", signal="loss", rho=0.4).forward(model, batch, step=0)
-    losses = -selection.scores.log_probs
+    losses = -selection.measured.log_probs
     for row in range(2):
         assert losses[row][selection.kept[row]].min() > losses[row][selection.dropped[row]].max()
 
@@ -295,7 +298,11 @@ def test_signal_keeps_the_highest(model, batch):
     [
         ({"strategy": "nope"}, "strategy", "full, grounded, random, signal, sstoken"),
         ({"history": "nope"}, "history", "adapter, base"),
-        ({"strategy": "signal", "signal": "nope"}, "signal", "attention, entropy, history_plausibility, loss, noise"),
+        (
+            {"strategy": "signal", "signal": "nope"},
+            "signal",
+            "attention, entropy, history_log_prob, history_plausibility, log_prob, loss",
+        ),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):
@@ -313,7 +320,10 @@ def test_unknown_names_are_refused_with_the_known_ones(options, kind, known):
         ({"gamma": 2}, "`gamma` is 2"),
         ({"rel_warmup_steps": -1}, "`rel_warmup_steps` is -1"),
         ({"strategy": "signal"}, "`signal` is not set"),
-        ({"signal": "loss"}, "`strategy` is 'sstoken', which reads signals of its own"),
+        (
+            {"signal": "loss"},
+            "`signal` is 'loss', which `strategy` 'sstoken' .* ignore: remove it, or choose .*`strategy` 'signal'",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(options, message):
@@ -376,18 +386,25 @@ def test_describe_names_what_a_resumed_run_must_share(model):
 class Rarity(Signal):
     """High for tokens with a high number."""
 
-    def __call__(self, scores):
-        return scores.input_ids / VOCABULARY
+    def __call__(self, measured):
+        return measured.input_ids / VOCABULARY
 
 
-class Forget(Strategy):
+@dataclass(frozen=True)
+class ForgetOptions(NoOptions):
+    threshold: float = option(1.0, "What is rarer is unlearned.")
+
+
+class Forget(Method):
     """Unlearns what is rarer than the option `threshold`, learns the rest."""
 
-    def signals(self, step):
+    Options = ForgetOptions
+
+    def signals(self, progress):
         return ["rarity"]
 
-    def weights(self, signals, documents, step):
-        return torch.where(signals["rarity"] > self.config.options["threshold"], -1.0, 2.0)
+    def weights(self, signals, documents, progress):
+        return torch.where(signals["rarity"] > self.options.threshold, -1.0, 2.0)
 
 
 class Plugin:
@@ -396,7 +413,7 @@ class Plugin:
         register("rarity", Rarity)
 
     @hookimpl
-    def register_strategies(self, register):
+    def register_methods(self, register):
         register("forget", Forget)
 
     @hookimpl
@@ -419,9 +436,9 @@ def register():
         plugin_manager().unregister(plugin)
 
 
-def test_a_plugin_brings_a_signal_a_strategy_and_a_metric(model, batch, register):
+def test_a_plugin_brings_a_signal_a_method_and_a_metric(model, batch, register):
     register(Plugin())
-    selector = attached(model, strategy="forget", options={"threshold": 0.5})
+    selector = attached(model, strategy="forget", threshold=0.5)
     forward, selection = selector.forward(model, batch, step=0)
     response, rare = selection.documents.response, batch["input_ids"] / VOCABULARY > 0.5
     assert torch.equal(selection.weights, torch.where(response, torch.where(rare, -1.0, 2.0), 0.0))
@@ -447,25 +464,25 @@ def test_an_unregistered_plugin_leaves_nothing():
 def test_two_plugins_with_one_name_are_refused(register):
     class Impostor:
         @hookimpl
-        def register_strategies(self, register):
+        def register_methods(self, register):
             register("sstoken", Forget)
 
     register(Impostor())
-    with pytest.raises(ValueError, match=r"Two plugins register the strategy 'sstoken': .*Uninstall one of them"):
+    with pytest.raises(ValueError, match=r"Two plugins register the method 'sstoken': .*Uninstall one of them"):
         TokenSelector(SSTokenConfig())
 
 
-def test_the_weights_of_a_strategy_off_the_response_do_not_matter(model, batch, register):
-    class Everything(Strategy):
-        def signals(self, step):
+def test_the_weights_of_a_method_off_the_response_do_not_matter(model, batch, register):
+    class Everything(Method):
+        def signals(self, progress):
             return []
 
-        def weights(self, signals, documents, step):
+        def weights(self, signals, documents, progress):
             return torch.full(documents.ids.shape, 3.0)
 
     class Careless:
         @hookimpl
-        def register_strategies(self, register):
+        def register_methods(self, register):
             register("everything", Everything)
 
     register(Careless())
@@ -473,6 +490,105 @@ def test_the_weights_of_a_strategy_off_the_response_do_not_matter(model, batch, 
     assert torch.equal(selection.weights, 3.0 * selection.documents.response)
     expected = token_forward(model, batch, selection.documents).log_probs
     assert torch.equal(forward.log_probs, expected)
+
+
+def method_of(register, weigh, promise=None):
+    """Registers a method with these weights and this `n_kept`, as 'careless'."""
+
+    class Careless(Method):
+        """As given."""
+
+        def signals(self, progress):
+            return ["loss"]
+
+        def weights(self, signals, documents, progress):
+            return weigh(signals["loss"], documents)
+
+        def n_kept(self, counts, progress):
+            return None if promise is None else promise(counts.n_response)
+
+    class Brings:
+        @hookimpl
+        def register_methods(self, register):
+            register("careless", Careless)
+
+    register(Brings())
+
+
+def test_a_method_that_keeps_more_than_it_promised_stops_the_run(model, batch, register):
+    """Backward visits as many tokens as were promised: the others would silently get no gradient."""
+    method_of(register, lambda loss, documents: documents.response.float(), lambda n: n // 2)
+    selector = attached(model, strategy="careless")
+    selector.lookup(batch)  # only then is the promise used
+    selector.forward(model, batch, step=4)
+    kept, promised = int((batch["labels"] != -100).sum()), 3 + 2
+    with pytest.raises(
+        RuntimeError,
+        match=rf"'careless' gave weight to {kept} tokens .* in step 4, but its `n_kept` had promised {promised} at "
+        "most.*Correct its `n_kept`",
+    ):
+        selector.step_end(5)
+
+
+def test_a_method_may_keep_less_than_it_promised(model, batch, register):
+    method_of(register, lambda loss, documents: (documents.response & (loss > 3)).float(), lambda n: n)
+    results = []
+    for helped in (False, True):
+        model.zero_grad()
+        selector = attached(model, strategy="careless")
+        if helped:
+            selector.lookup(batch)
+        forward, selection = selector.forward(model, batch, step=0)
+        assert selection.dropped.any()
+        weighted_nll(forward.log_probs, selection.weights, 5).backward()
+        selector.step_end(1)
+        results.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("helped", [False, True])
+def test_weights_that_are_not_finite_stop_the_run(model, batch, register, value, helped):
+    method_of(register, lambda loss, documents: torch.where(loss > loss[documents.response].mean(), value, 1.0))
+    selector = attached(model, strategy="careless")
+    if helped:
+        selector.lookup(batch)
+    selector.forward(model, batch, step=2)
+    with pytest.raises(
+        FloatingPointError, match="Method 'careless' gave a token a weight that is not finite in step 2"
+    ):
+        selector.step_end(3)
+
+
+@pytest.mark.parametrize(
+    ("weigh", "got"),
+    [
+        (lambda loss, documents: loss[:, 1:], r"shape \(2, 10\)"),
+        (lambda loss, documents: loss.flatten(), r"shape \(22,\)"),
+        (lambda loss, documents: None, "None"),
+        (lambda loss, documents: 1.0, r"1\.0"),
+    ],
+    ids=["narrow", "flat", "none", "number"],
+)
+def test_weights_of_another_shape_are_refused_with_the_method_and_its_module(model, batch, register, weigh, got):
+    method_of(register, weigh)
+    with pytest.raises(TypeError, match=rf"The method 'careless' of {__name__} returned {got}.*shape \(2, 11\)"):
+        attached(model, strategy="careless").forward(model, batch, step=0)
+
+
+def test_a_signal_of_another_shape_is_refused_with_its_module(model, batch, register):
+    class Row(Signal):
+        def __call__(self, measured):
+            return measured.log_probs[0]
+
+    class Brings:
+        @hookimpl
+        def register_signals(self, register):
+            register("row", Row)
+
+    register(Brings())
+    with pytest.raises(TypeError, match=rf"The signal 'row' of {__name__} returned shape \(11,\)"):
+        attached(model, strategy="signal", signal="row").forward(model, batch, step=0)
 
 
 class TripledLogits(LlamaForCausalLM):
@@ -520,10 +636,10 @@ def test_a_head_that_cannot_be_read_leaves_the_loss_to_the_framework(lora, batch
         selector.forward(model, batch, step=1)
 
 
-def test_a_strategy_that_weighs_cannot_leave_the_loss_to_the_framework(register):
+def test_a_method_that_weighs_cannot_leave_the_loss_to_the_framework(register):
     register(Plugin())
     with pytest.raises(ValueError, match="`strategy` is 'forget', which weighs tokens"):
-        TokenSelector(SSTokenConfig(strategy="forget", loss="framework", options={"threshold": 0.5}))
+        TokenSelector(SSTokenConfig(strategy="forget", loss="framework", threshold=0.5))
 
 
 class Waits(TorchDispatchMode):

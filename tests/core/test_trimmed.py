@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from sstoken_plugins import Documents, SSTokenConfig, TokenSelector, weighted_nll
-from sstoken_plugins.plugins import strategies
+from sstoken_plugins import Documents, Progress, SSTokenConfig, TokenSelector, weighted_nll
+from sstoken_plugins.methods.sstoken import SSToken, SSTokenOptions
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
@@ -58,8 +58,8 @@ def test_sstoken_trimmed_keeps_the_best_of_what_is_left(model, batch, rho):
     plausible = selection.documents.response & (base_log_probs(model, batch) > -math.log(VOCABULARY))
     assert not (selection.kept & ~plausible).any()
     # The same as ssToken on data where the implausible tokens have no label, where rho leaves some of them out.
-    score = strategies()["sstoken"](SSTokenConfig(rho=rho)).score(
-        selection.signals, Documents(selection.documents.ids, selection.documents.prompt, plausible), step=0
+    score = SSToken(SSTokenOptions(rho=rho)).score(
+        selection.signals, Documents(selection.documents.ids, selection.documents.prompt, plausible), Progress(0)
     )
     for row in range(2):
         k = min(int(plausible[row].sum()), math.ceil(rho * int(selection.documents.response[row].sum())))

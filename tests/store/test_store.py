@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from sstoken_plugins.store import BatchIndex, DiskStore, MemoryStore, StoreError, resolution
+from sstoken_plugins import BatchIndex
+from sstoken_plugins.store import DiskStore, MemoryStore, StoreError, resolution
 from sstoken_plugins.store.codec import SMALLEST_LOG_PROB, block_sizes, decode, encode
 
 from .. import processes
@@ -267,7 +268,8 @@ DAMAGE = {
     "head empty": lambda store: (store / "store.json").write_text(""),
     "head cut short": lambda store: (store / "store.json").write_text((store / "store.json").read_text()[:-20]),
     "head no mapping": lambda store: (store / "store.json").write_text("[1, 2]"),
-    "head of a future format": lambda store: edit_manifest(store, format=2),
+    "head of a future format": lambda store: edit_manifest(store, format=3),
+    "head of the first format": lambda store: edit_manifest(store, format=1),
     "head edited": lambda store: edit_manifest(store, made_by={**MADE_BY, "model": "mine"}),
     "bit flipped in the head file": lambda store: flip(store / "store.json", 0.4),
 }  # fmt: skip
@@ -286,6 +288,14 @@ def test_damage_is_refused(tmp_path, damage):
         DiskStore(folder)
     assert str(folder) in str(refusal.value)
     assert {path: path.lstat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_store_of_the_first_format_is_refused_with_the_reason(tmp_path):
+    """Its samples have other keys: it would look empty."""
+    made(tmp_path, documents(3))
+    edit_manifest(tmp_path, format=1)
+    with pytest.raises(StoreError, match=r"format 1, .*known by other keys now, .*Record into another folder"):
+        DiskStore(tmp_path)
 
 
 @pytest.mark.parametrize("name", MADE_BY)
