@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from tqdm.auto import tqdm
 
 from . import folder as files
+from .columns import labels
 from .page import render, template
 from .summary import scalars
 from .table import Report
@@ -23,23 +24,8 @@ logger = logging.getLogger(__name__)
 BLUE, ORANGE = "#2f7fd0", "#d9761a"
 # The text of the page, light or dark; no real colour, so that it can be told from those.
 INK = "#010203"
-# Title, and which scalars it shows.
-CURVES = (
-    ("Response tokens kept", ("keep_rate",)),
-    ("REL, mean", ("rel_kept", "rel_dropped")),
-    ("Attention to the prompt, mean", ("attention_kept", "attention_dropped")),
-    ("Log-probability, mean", ("log_prob_kept", "log_prob_dropped")),
-    ("Same fate as in the report before", ("agreement",)),
-)
-COLUMNS = {
-    "keep_rate": "kept",
-    "agreement": "same fate as before",
-    "rel_kept": "REL of kept",
-    "rel_dropped": "REL of dropped",
-    "attention_kept": "attention of kept",
-    "attention_dropped": "attention of dropped",
-}
 PERCENT = ("keep_rate", "agreement")
+GROUPS = ("kept", "dropped")
 STRIPES, STRIPE_TOKENS = 6, 160
 
 
@@ -69,7 +55,13 @@ def rebuild(folder: Path, progress: bool = False) -> list[int]:
 
 
 def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
-    columns = {name: label for name, label in COLUMNS.items() if any(name in row for row in rows)}
+    named = labels(shown[-1].about) if shown else {}
+    columns = {"keep_rate": "kept", "agreement": "as in the report before"}
+    columns |= {f"{name}_{group}": f"{label} of {group}" for name, label in named.items() for group in GROUPS}
+    columns = {name: label for name, label in columns.items() if any(name in row for row in rows)}
+    curves: dict[str, tuple[str, ...]] = {"Response tokens kept": ("keep_rate",)}
+    curves |= {f"{label}, mean": tuple(f"{name}_{group}" for group in GROUPS) for name, label in named.items()}
+    curves["Kept or dropped as in the report before"] = ("agreement",)
     cells = [
         [(f"{row[name]:.1%}" if name in PERCENT else f"{row[name]:.3f}") if name in row else "" for name in columns]
         for row in rows
@@ -79,7 +71,11 @@ def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
         about=shown[-1].about if shown else None,
         head=list(columns.values()),
         rows=list(zip(rows, cells, strict=True)),
-        curves=[_curve(rows, *curve) for curve in CURVES if any(name in row for name in curve[1] for row in rows)],
+        curves=[
+            _curve(rows, title, names)
+            for title, names in curves.items()
+            if any(name in row for name in names for row in rows)
+        ],
         stripes=_stripes(shown),
     )
 
@@ -138,4 +134,4 @@ def _svg(figure: Any, title: str) -> Markup:
         text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1))  # our own titles, no data
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sstoken_plugins import Documents
+from sstoken_plugins import Documents, Refused
 
 from .pieces import pieces
 
@@ -30,18 +30,19 @@ class Samples:
         # What fits into a training step fits here; on a CPU, padding costs more than large batches gain.
         batch_size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_train_batch_size
         if not hasattr(dataset, "__len__"):
-            raise ValueError(
+            raise Refused(
                 "The training data are a stream, of which no samples can be looked at without taking them from the "
                 "training: load them without streaming."
             )
-        rows = [dataset[index] for index in _spread(dataset, number)]
+        chosen = _spread(dataset, number)
+        rows = [dataset[index] for index in chosen]
         self.batches: list[dict[str, Any]] = []
         self._masks: list[Tensor] = []
         places, ids, response, document, n_documents = [], [], [], [], 0
         for group in _groups([len(row["input_ids"]) for row in rows], batch_size):
             batch = dict(collate([dict(rows[i]) for i in group]))
             documents = Documents.from_batch(batch)
-            mask = (documents.ids >= 0) & (documents.spread(documents.n_response) > 0)
+            mask = (documents.ids >= 0) & (documents.broadcast(documents.n_response) > 0)
             self.batches.append(batch)
             self._masks.append(mask)
             # Documents come in the order of the rows, which may be packed: tokens are counted to find theirs.
@@ -53,7 +54,7 @@ class Samples:
             response.append(documents.response[mask].numpy())
             document.append(documents.ids[mask].numpy() + n_documents)
             n_documents += documents.ids.numel()
-        self._arrange(*(np.concatenate(part) for part in (places, document, ids, response)), number)
+        self._arrange(*(np.concatenate(part) for part in (places, document, ids, response)), np.array(chosen), number)
         texts = [
             text
             for sample in np.split(self.columns["token_id"], np.flatnonzero(np.diff(self.columns["sample"])) + 1)
@@ -62,7 +63,13 @@ class Samples:
         self.columns["text"] = np.array(texts, dtype=object)
 
     def _arrange(
-        self, place: np.ndarray, document: np.ndarray, ids: np.ndarray, response: np.ndarray, number: int
+        self,
+        place: np.ndarray,
+        document: np.ndarray,
+        ids: np.ndarray,
+        response: np.ndarray,
+        chosen: np.ndarray,
+        number: int,
     ) -> None:
         """Brings the tokens of all batches into the order of the data set, and cuts after `number` samples."""
         order = np.lexsort((document, place))
@@ -73,6 +80,7 @@ class Samples:
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         self.columns: dict[str, np.ndarray] = {
             "sample": sample.astype(np.int32),
+            "row": chosen[place[self._order]].astype(np.int32),
             "position": (np.arange(len(sample)) - (first[sample] if len(sample) else 0)).astype(np.int32),
             "token_id": ids[self._order].astype(np.int32),
             "response": response[self._order],

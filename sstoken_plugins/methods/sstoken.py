@@ -145,7 +145,7 @@ class SSToken(RankedMethod):
         )
 
     def controls(self, progress: Progress) -> Controls:
-        return Controls(top="rho", blend=("gamma", "rel", "attention"))
+        return Controls(top="rho", blend=("gamma", "rel", "attention"), values={"gamma": self.gamma(progress)})
 
     def notes(self, progress: Progress) -> Sequence[str]:
         if self.gamma(progress) == self.options.gamma:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -41,11 +41,7 @@ class SSTokenTrimmed(SSToken):
         return documents.response & plausible
 
     def controls(self, progress: Progress) -> Controls:
-        return Controls(
-            top="rho",
-            blend=("gamma", "rel", "attention"),
-            threshold=("trim", SIGNALS[self.options.trim_by]),
-        )
+        return replace(super().controls(progress), threshold=("trim", SIGNALS[self.options.trim_by]))
 
 
 @hookimpl

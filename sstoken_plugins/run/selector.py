@@ -182,7 +182,7 @@ class TokenSelector:
         self.uses_framework_loss(model, inputs)
         batch = MicroBatch.of(inputs)
         with torch.random.fork_rng(), self.metrics.paused():
-            known = self._engine.measure(model, batch, self.needs)
+            known = self._engine.measure(model, batch, self.plan.measurements)
         measured = Measurements(batch, self.progress(step), self._vocabulary, known)
         require_finite("current", measured.log_probs, measured)
         return self.select(measured)
