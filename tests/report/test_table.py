@@ -72,7 +72,7 @@ def test_json_holds_the_same_numbers(report, tmp_path):
 
 
 def test_what_is_shown_follows_from_what_is_written(report):
-    """Selecting again from the written columns gives the written fate, and the best ranks are those kept."""
+    """Selecting again from the written columns gives the written selection, and the best ranks are those kept."""
     assert report.knows("rel")
     assert np.abs(np.nan_to_num(report.columns["rel"])).max() > 0
     for sample in report.samples():
@@ -110,15 +110,3 @@ def test_a_page_of_fifty_long_samples_is_small(report):
     }
     columns["text"] = np.array([f"token{i}" for i in columns["token_id"]], dtype=object)
     assert len(render(Report(columns, report.about)).encode()) < 2_200_000
-
-
-@pytest.mark.parametrize("damage", ["cut", "foreign", "absent"])
-def test_what_is_no_report_is_named(damage, report, tmp_path):
-    path = tmp_path / "report.parquet"
-    if damage == "cut":
-        report.write_parquet(path)
-        path.write_bytes(path.read_bytes()[:300])
-    elif damage == "foreign":
-        pandas.DataFrame({"a": [1]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"report\.parquet is damaged, or no report"):
-        Report.read_parquet(path)

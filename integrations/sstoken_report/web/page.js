@@ -4,16 +4,16 @@
   const report = readReport(JSON.parse(document.getElementById("data").textContent));
   const samples = document.getElementById("samples");
   const [detail, changes, scale] = ["detail", "changes", "scale"].map((id) => document.getElementById(id));
-  const shades = new Map(measures(report).map(([name, , values]) => [name, { values, signed: false, full: 1 }]));
+  const shades = new Map(measures(report).map(([name, , values]) => [name, { values, signed: false, deepest: 1 }]));
   let later; // the timer of what waits until a slider rests
 
   const view = () => document.body.dataset.view;
 
-  // What counts as full colour, and whether there are two.
+  // What counts as the full colour, and whether there are two.
   function measureShades({ values }) {
     const sizes = Float32Array.from(values, Math.abs).filter(Number.isFinite).sort();
-    const full = sizes[Math.floor(0.98 * (sizes.length - 1))] || 1;
-    return { values, full, signed: values.some((value) => value < 0) && values.some((value) => value > 0) };
+    const deepest = sizes[Math.floor(0.98 * (sizes.length - 1))] || 1;
+    return { values, deepest, signed: values.some((value) => value < 0) && values.some((value) => value > 0) };
   }
 
   function paint(token) {
@@ -21,9 +21,9 @@
     token.classList.toggle("kept", report.kept[i] === 1);
     token.classList.toggle("dropped", report.kept[i] === 0);
     if (view() === "kept") return;
-    const { values, full, signed } = shades.get(view());
+    const { values, deepest, signed } = shades.get(view());
     token.classList.toggle("negative", signed && values[i] < 0);
-    token.style.setProperty("--v", Math.min(1, Math.abs(values[i]) / full || 0).toFixed(3));
+    token.style.setProperty("--v", Math.min(1, Math.abs(values[i]) / deepest || 0).toFixed(3));
   }
 
   function paintAll() {
@@ -33,8 +33,8 @@
       shades.set(view(), shade);
       const sign = shade.signed || !shade.values.some((value) => value < 0) ? "" : "−";
       scale.replaceChildren(
-        ...(shade.signed ? [element("span", {}, short(-shade.full)), element("i", { class: "below" })] : []),
-        element("span", {}, "0"), element("i"), element("span", {}, sign + short(shade.full)));
+        ...(shade.signed ? [element("span", {}, short(-shade.deepest)), element("i", { class: "below" })] : []),
+        element("span", {}, "0"), element("i"), element("span", {}, sign + short(shade.deepest)));
     }
     samples.querySelectorAll(".token").forEach(paint);
   }
