@@ -54,7 +54,7 @@ class ReportCallback(TrainerCallback):
         self._last: Report | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
-        self._samples = Samples(self._trainer, train_dataloader, self._selector.config.report_samples)
+        self._samples = Samples.of_training(self._trainer, train_dataloader, self._selector.config.report_samples)
         self._last = None
         if not len(self._samples):
             logger.warning("None of the samples has a response token: there is nothing to report.")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
 from tqdm.auto import tqdm
 
@@ -26,7 +27,7 @@ BLUE, ORANGE = "#2f7fd0", "#d9761a"
 INK = "#010203"
 PERCENT = ("keep_rate", "agreement")
 GROUPS = ("kept", "dropped")
-STRIPES, STRIPE_TOKENS = 6, 160
+STRIPES, STRIPE_TOKENS, BLOCK = 6, 160, 16
 
 
 def rebuild(folder: Path, progress: bool = False) -> list[int]:
@@ -56,9 +57,9 @@ def rebuild(folder: Path, progress: bool = False) -> list[int]:
 
 def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
     named = labels(shown[-1].about) if shown else {}
-    columns = {"keep_rate": "kept", "agreement": "as in the report before"}
-    columns |= {f"{name}_{group}": f"{label} of {group}" for name, label in named.items() for group in GROUPS}
-    columns = {name: label for name, label in columns.items() if any(name in row for row in rows)}
+    known = {name for row in rows for name in row}
+    named = {name: label for name, label in named.items() if any(f"{name}_{group}" in known for group in GROUPS)}
+    columns = ["keep_rate", "agreement", *(f"{name}_{group}" for name in named for group in GROUPS)]
     curves: dict[str, tuple[str, ...]] = {"Response tokens kept": ("keep_rate",)}
     curves |= {f"{label}, mean": tuple(f"{name}_{group}" for group in GROUPS) for name, label in named.items()}
     curves["Kept or dropped as in the report before"] = ("agreement",)
@@ -69,13 +70,9 @@ def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
     return template(
         "index.html",
         about=shown[-1].about if shown else None,
-        head=list(columns.values()),
+        head=list(named.values()),
         rows=list(zip(rows, cells, strict=True)),
-        curves=[
-            _curve(rows, title, names)
-            for title, names in curves.items()
-            if any(name in row for name in names for row in rows)
-        ],
+        curves=[_curve(rows, title, names) for title, names in curves.items() if known & set(names)],
         stripes=_stripes(shown),
     )
 
@@ -118,11 +115,27 @@ def _stripes(shown: Sequence[Report]) -> list[dict[str, Any]]:
         drawn.append(
             {
                 "number": number + 1,
-                "steps": [(report.step, report.kept[here][:STRIPE_TOKENS].tolist()) for report in rows],
-                "texts": last.columns["text"][here][:STRIPE_TOKENS].tolist(),
+                "n_left": max(0, int(here.sum()) - STRIPE_TOKENS),
+                "blocks": [
+                    _block(rows, here, first) for first in range(0, STRIPE_TOKENS, BLOCK) if first < here.sum()
+                ],
             }
         )
     return drawn
+
+
+def _block(rows: Sequence[Report], here: np.ndarray, first: int) -> dict[str, Any]:
+    """As many tokens as fit beside one another on a phone: a long response breaks where they end, in every step."""
+    tokens = slice(first, min(first + BLOCK, STRIPE_TOKENS))
+    return {
+        "texts": [_visible(text) for text in rows[-1].columns["text"][here][tokens]],
+        "steps": [(report.step, report.kept[here][tokens].tolist()) for report in rows],
+    }
+
+
+def _visible(text: str) -> str:
+    """White space by name; a part of a character has a dot."""
+    return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "·"
 
 
 def _svg(figure: Any, title: str) -> Markup:

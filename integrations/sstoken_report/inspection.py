@@ -49,7 +49,7 @@ def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step:
 
     out = Path(own.out)
     out.mkdir(parents=True, exist_ok=True)
-    samples = Samples(trainer, trainer.get_train_dataloader(), own.n_samples)
+    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), own.n_samples)
     if not len(samples):
         raise Refused("None of the samples has a response token: nothing would be learned from them.")
     report = score(trainer, trainer.token_selector, samples, step)

@@ -79,9 +79,11 @@ def template(name: str, **values: Any) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     # `tojson` writes <, >, & and ' as \u escapes, and everything beyond ASCII: nothing in it can end a script element.
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns have an order
+    return made
 
 
 @functools.cache

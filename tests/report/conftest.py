@@ -85,7 +85,7 @@ def make_trainer(model_dir, adapter, rows, tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_report(make_trainer, rows):
     trainer = make_trainer()
-    samples = Samples(trainer, trainer.get_train_dataloader(), len(rows))
+    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
 
     def build(step: int = 0, **options: Any) -> Report:
         """What would be selected of `rows` with these options of the selection."""

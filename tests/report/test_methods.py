@@ -184,7 +184,7 @@ def test_a_model_that_is_its_own_history_is_said(make_trainer, make_report, rows
     trainer = make_trainer()
     selector = TokenSelector(SSTokenConfig(history="snapshot"))
     selector.attach(trainer.model)
-    report = score(trainer, selector, Samples(trainer, trainer.get_train_dataloader(), 3), 0)
+    report = score(trainer, selector, Samples.of_training(trainer, trainer.get_train_dataloader(), 3), 0)
     (note,) = report.about["notes"]
     assert note.startswith("REL is 0 everywhere")
     assert note.endswith("The selection follows the attention alone.")
@@ -207,5 +207,5 @@ def test_no_name_is_in_the_package():
         assert not names & found, path
     for path in (folder / "web").iterdir():
         text = path.read_text("utf-8")
-        found = {name for name in names if re.search(rf"""["'`.\[]{name}\b(?![.(])""", text)}
+        found = {name for name in names if re.search(rf"""["'`.\[]{name}\b(?![.(-])""", text)}
         assert not found, path

@@ -155,3 +155,19 @@ def test_deepspeed_and_streams_are_refused():
     ):
         with pytest.raises(Refused, match=f"`report_steps` is 7, but {reason}"):
             ReportCallback(trainer, selector)
+
+
+def test_a_notebook_shows_the_page(make_trainer, tmp_path):
+    from sstoken_report.notebook import show
+
+    trainer = make_trainer()
+    selector = TokenSelector(SSTokenConfig(strategy="signal", signal="loss", rho=0.5))
+    selector.attach(trainer.model)
+    view = show(selector, trainer.model, trainer.get_eval_dataloader(trainer.train_dataset), trainer.processing_class)
+    assert repr(view).startswith("SelectionView(6 samples, ")
+    assert {int(columns["row"][0]) for columns in view.report.samples()} == set(range(6))
+    shown = view._repr_html_()
+    assert shown.startswith("<iframe srcdoc=")
+    assert "<script" not in shown
+    view.save(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text("utf-8") == view.html

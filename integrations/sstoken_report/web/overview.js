@@ -17,15 +17,18 @@ function drawing(name, attributes, ...children) {
 }
 
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "–");
-const short = (value) => (Number.isFinite(value) ? (Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(3)) : String(value)).replace("-", "−");
+function short(value) {
+  if (Number.isNaN(value)) return "–";
+  return (Math.abs(value) < 100 ? value.toFixed(3) : value.toFixed(0)).replace("-", "−");
+}
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 // White space and what is no text are shown by name.
 const visible = (text) => (text === "" ? "(part of a character)" : text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "␣"));
 
-// What has a number for every response token: [name, label, values].
+// What has a number for every response token: [name, label, values]. What is not eligible has no score.
 function measures(report) {
   const found = Object.entries(report.about.columns).map(([name, { label }]) => [name, label, report.columns[name]]);
-  if (report.score) found.unshift(["score", "score", report.score]);
+  if (report.score) found.unshift(["score", "score", report.score.map((value, i) => (report.eligible[i] ? value : NaN))]);
   if (report.weight) found.push(["weight", "weight", report.weight]);
   return found;
 }
