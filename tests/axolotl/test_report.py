@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("pyarrow")
 pytest.importorskip("matplotlib")
 
-from sstoken_plugins import hookimpl, plugins
+from sstoken_plugins import hookimpl
+from sstoken_plugins.registry import plugin_manager
 from sstoken_report.table import Report
 
 from .conftest import train
@@ -28,9 +29,9 @@ class Spy:
 @pytest.fixture
 def spy():
     spy = Spy()
-    plugins.plugin_manager().register(spy)
+    plugin_manager().register(spy)
     yield spy
-    plugins.plugin_manager().unregister(spy)
+    plugin_manager().unregister(spy)
 
 
 def kept_by_tokens(ids, response, kept) -> dict[tuple[int, ...], list[bool]]:
@@ -59,7 +60,7 @@ def test_same_training_and_its_own_selection(packing, spy, settings):
         for number in documents.ids.unique().tolist():
             mask = documents.ids == number
             if number >= 0 and documents.response[mask].any():
-                kept = kept_by_tokens(selection.scores.input_ids[mask], documents.response[mask], selection.kept[mask])
+                kept = kept_by_tokens(selection.measured.input_ids[mask], documents.response[mask], selection.kept[mask])
                 assert kept == {tokens: shown[tokens] for tokens in kept}
                 seen += 1
     assert seen >= 6

@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 import sstoken_report.plugin
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.registry import plugin_manager
+from sstoken_report.page import render
 from sstoken_report.samples import Samples
 from sstoken_report.scoring import score
 from sstoken_report.table import Report
@@ -101,3 +102,25 @@ def make_report(make_trainer, rows):
 @pytest.fixture(scope="session")
 def report(make_report) -> Report:
     return make_report()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from . import browsing
+
+    yield from browsing.start()
+
+
+@pytest.fixture(scope="session")
+def page(report, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page of `report`, anew."""
+    browser.get("about:blank")
+    browser.get(page.as_uri())
+    return browser

@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 pytest.importorskip("selenium")
 
-from selenium.webdriver import Chrome, ChromeOptions, Keys
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Keys
 from selenium.webdriver.common.action_chains import ActionChains
 
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.registry import registered
-from sstoken_report.page import render
-from sstoken_report.table import Report
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with its driver")
+from .browsing import click, errors, fates, needs_browser, open_all, open_page, slide
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def page(report, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(report), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def opened(browser, page) -> Chrome:
-    browser.get(page.as_uri())
-    return browser
-
-
-def errors(browser: Chrome) -> list[dict[str, str]]:
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def slide(browser: Chrome, part: str, share: float) -> float:
-    """Moves the slider of one part of the controls to a share of its way; returns the option's value there."""
-    return browser.execute_script(
-        "const slider = document.querySelector(`[data-part=${arguments[0]}]`);"
-        "slider.value = Number(slider.min) + arguments[1] * (slider.max - slider.min);"
-        "slider.dispatchEvent(new Event('input', { bubbles: true }));"
-        "return report.values[arguments[0]];",
-        part,
-        share,
-    )
-
-
-def open_page(browser: Chrome, report: Report, folder: Path) -> None:
-    (folder / "report.html").write_text(render(report), encoding="utf-8")
-    browser.get((folder / "report.html").as_uri())
-
-
-def click(browser: Chrome, found: Any) -> None:
-    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", found)
-    found.click()
-
-
-def fates(browser: Chrome, opened: bool = False) -> list[bool]:
-    """Whether each response token of all samples is kept, as drawn."""
-    if opened:
-        click(browser, browser.find_element("id", "open-all"))
-    return browser.execute_script(
-        "return [...document.querySelectorAll('#samples .token')].map((token) => token.classList.contains('kept'));"
-    )
+pytestmark = needs_browser
 
 
 def test_data_are_shown_and_not_run(opened, report):
-    click(opened, opened.find_element("id", "open-all"))
+    open_all(opened)
     assert errors(opened) == []
     assert opened.execute_script("return window.pwned") is None
     assert opened.execute_script("return performance.getEntriesByType('resource').length") == 0
@@ -115,7 +47,7 @@ def test_page_selects_as_the_core_does(method, make_report, browser, tmp_path):
     options = {"strategy": method, **OPTIONS.get(method, {})}
     report = make_report(**options)
     open_page(browser, report, tmp_path)
-    click(browser, browser.find_element("id", "open-all"))
+    open_all(browser)
     assert fates(browser) == report.kept[report.response].tolist()
     controls = report.about["controls"]
     rng = np.random.default_rng(0)
@@ -147,7 +79,8 @@ def test_a_warm_up_shows_the_values_of_its_step(make_report, browser, tmp_path):
     assert browser.find_element("css selector", "output[for=option-gamma]").text == "0"
     gamma = slide(browser, "blend", 0.5)
     expected = make_report(gamma=gamma)
-    assert fates(browser, opened=True) == expected.kept[report.response].tolist()
+    open_all(browser)
+    assert fates(browser) == expected.kept[report.response].tolist()
 
 
 def test_views_switch(opened):
@@ -196,7 +129,7 @@ def test_phone(opened):
     phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
-        click(opened, opened.find_element("id", "open-all"))
+        open_all(opened)
         assert opened.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         token = opened.find_elements("css selector", "#samples .token")[5]
         opened.execute_script("arguments[0].scrollIntoView({ block: 'center' }); arguments[0].click()", token)

@@ -100,7 +100,8 @@ function makeList(report, into) {
     direction.setAttribute("aria-pressed", direction.getAttribute("aria-pressed") !== "true");
     update();
   });
-  into.addEventListener("toggle", () => highlight(search.value.toLowerCase()), true);
+  // A sample that is opened is drawn first.
+  into.addEventListener("toggle", () => setTimeout(() => highlight(search.value.toLowerCase())), true);
   window.addEventListener("hashchange", openLinked);
   update();
   openLinked();

@@ -185,7 +185,8 @@ function showFavourites(report, rows, into, which) {
 function showOverview(report) {
   showNumbers(report);
   showKinds(report);
-  document.getElementById("charts").replaceChildren(...measures(report).map((each) => showHistogram(report, each)));
+  const known = measures(report).filter(([, , values]) => values.some(Number.isFinite));
+  document.getElementById("charts").replaceChildren(...known.map((each) => showHistogram(report, each)));
   for (const part of ["top", "threshold"]) if (document.querySelector(`[data-cut=${part}]`)) showCut(report, part);
   const found = favourites(report);
   showFavourites(report, found.kept, document.getElementById("favourites-kept"), "kept");
