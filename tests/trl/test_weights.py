@@ -34,7 +34,7 @@ def test_a_sample_of_weight_0_has_no_influence(make_trainer, dataset, layout):
 
 def test_layouts_agree(make_trainer, dataset):
     weighed = dataset.map(lambda _, i: {"weight": (i % 5) - 1.0}, with_indices=True)
-    options = {"per_device_train_batch_size": 24, **{**FULL, "max_steps": 1}}  # all of it in one step
+    options = {"per_device_train_batch_size": 24, **FULL, "max_steps": 1}  # all of it in one step
     found = []
     for layout in LAYOUTS.values():
         trainer = make_trainer(train_dataset=weighed, sstoken_weights="weight", **layout, **options)
@@ -56,7 +56,7 @@ def test_turns(make_trainer, conversations, tmp_path):
         return {"messages": messages, "turns": turns}
 
     data = conversations.map(in_messages, with_indices=True)
-    options = {"assistant_only_loss": True, "per_device_train_batch_size": 24, **{**FULL, "max_steps": 1}}
+    options = {"assistant_only_loss": True, "per_device_train_batch_size": 24, **FULL, "max_steps": 1}
     found = []
     path = tmp_path / "weights.jsonl"
     path.write_text("".join(json.dumps({"weights": turns}) + "\n" for turns in data["turns"]))
