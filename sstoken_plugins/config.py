@@ -29,6 +29,39 @@ class GeneralOptions(NoOptions):
         "computes its own loss; one more forward pass), or 'auto' ('own' wherever it can; the log says where not).",
         choices=("auto", "own", "framework"),
     )
+    weights: str | None = option(
+        None,
+        "Column of the data, or field of each message, with weights that multiply those of the method: a number for "
+        "the sample, for each turn that trains, or for each response token. 0 leaves out, below 0 unlearns.",
+        shown=True,
+    )
+    weights_file: str | None = option(
+        None,
+        "JSON Lines file with such weights instead, one line for each row of the data, from any scorer.",
+        shown=True,
+        folder=True,
+    )
+    divisor: str | None = option(
+        None,
+        "What the loss of an optimizer step is divided by: the number of 'response' tokens, of 'kept' ones, the sum "
+        "of the data's 'weights' or 'abs_weights', or the number of 'samples'. Unset: what the method divides by.",
+        choices=("response", "kept", "weights", "abs_weights", "samples"),
+        shown=True,
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        if self.weights and self.weights_file:
+            yield Problem("{weights} and {weights_file} are both set: set one of them.")
+        if self.divisor in ("weights", "abs_weights") and not self.has_data_weights:
+            yield Problem(
+                "{divisor} is {value!r}, but the data have no weights: set {weights} or {weights_file}.",
+                value=self.divisor,
+            )
+
+    @property
+    def has_data_weights(self) -> bool:
+        """Whether the data bring weights."""
+        return bool(self.weights or self.weights_file)
 
 
 def all_options() -> dict[str, Option]:
@@ -108,7 +141,9 @@ class SSTokenConfig:
             if name not in self._values and not is_off:
                 owners = [owner.split(" ", 1) for owner in known[name].owners]
                 where = " or ".join(
-                    f"`{registry.OPTION_OF.get(kind, kind)}` {owner!r}" if kind in ("method", "history") else owner
+                    f"`{registry.OPTION_OF.get(kind, kind)}` {owner!r}"
+                    if kind in ("method", "history")
+                    else f"the {kind} {owner!r}"
                     for kind, owner in owners
                 )
                 yield Problem(
@@ -134,6 +169,11 @@ class SSTokenConfig:
     def reads_history(self) -> bool:
         """Whether anything that is read needs the history."""
         return "history" in self.owners["measurement"]
+
+    @property
+    def has_data_weights(self) -> bool:
+        """Whether the data bring weights."""
+        return self._general.has_data_weights
 
     @property
     def incidental(self) -> frozenset[str]:
@@ -166,6 +206,11 @@ class SSTokenConfig:
     def summary(self) -> str:
         """One line that says what was chosen, for banners and logs."""
         shown = [f"strategy={self.strategy}", *self._shown("method")]
+        shown += [
+            f"{name}={getattr(self._general, name)}"
+            for name in ("weights", "weights_file", "divisor")
+            if getattr(self._general, name) is not None
+        ]
         if self.reads_history:
             details = ", ".join(self._shown("history"))
             shown.append(f"history={self.history}" + (f" ({details})" if details else ""))

@@ -115,7 +115,15 @@ class Option:
 
 
 def declared(owner: str, options: type) -> Iterator[Option]:
-    """The options that a dataclass declares."""
+    """The options that a dataclass declares.
+
+    Raises:
+        TypeError: if it is no such dataclass.
+    """
+    if not (isinstance(options, type) and issubclass(options, NoOptions) and dataclasses.is_dataclass(options)):
+        raise TypeError(
+            f"{owner}: its options are {options!r}, but they have to be a dataclass derived from NoOptions."
+        )
     types_of = typing.get_type_hints(options)
     for each in dataclasses.fields(options):
         metadata = each.metadata

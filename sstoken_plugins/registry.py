@@ -14,6 +14,7 @@ import pluggy
 
 from . import hookspecs
 from .errors import Problem, Refused
+from .options import NoOptions, declared
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def unknown_name(kind: str, name: Any, known: list[str]) -> Problem:
 
 def _check(kind: str, name: Any, implementation: Any) -> None:
     """Raises:
-    TypeError: unless it is a class of this kind that can be instantiated.
+    TypeError: unless it is a class of this kind that can be instantiated, and declares its options as such.
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"the name of a {kind} is {name!r}, but it has to be text.")
@@ -148,6 +149,8 @@ def _check(kind: str, name: Any, implementation: Any) -> None:
         raise TypeError(f"{kind} {name!r} is {implementation!r}, but it has to be a class (not an instance).")
     if kind != "extension" and getattr(implementation, "kind", None) != kind:
         raise TypeError(f"{kind} {name!r} is {implementation.__qualname__}, which is not derived from the base class.")
+    options = implementation if kind == "extension" else getattr(implementation, "Options", NoOptions)
+    list(declared(f"{kind} {name}", options))
     if inspect.isabstract(implementation):
         missing = ", ".join(sorted(getattr(implementation, "__abstractmethods__", ())))
         raise TypeError(f"{kind} {name!r} is {implementation.__qualname__}, which lacks {missing}.")

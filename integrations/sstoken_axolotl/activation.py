@@ -12,6 +12,7 @@ from sstoken_transformers import newest_whole_checkpoint, require_prompts, with_
 from .args import block_of
 from .data import OTHERWISE
 from .unsupported import unsupported_settings
+from .weights import weights_of_data
 
 
 def prepare(cfg: Any) -> TokenSelector | None:
@@ -36,6 +37,8 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
     """
     if "attention" in selector.needs:
         require_prompts(trainer.train_dataset, OTHERWISE)
+    if selector.config.has_data_weights:
+        selector.data_weights = weights_of_data(selector.config, cfg, trainer.processing_class)
     trainer.__class__ = with_token_selection(type(trainer))
     # Axolotl gives every process's mean the same weight; here, every kept token of the step gets it.
     trainer.args.average_tokens_across_devices = trainer.args.world_size > 1

@@ -3,7 +3,7 @@ what each is for, and fails where it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +50,27 @@ def close_debug_log() -> None:
     from axolotl.utils.tee import close_debug_log
 
     close_debug_log()
+
+
+def raw_and_tokenised(cfg: Any, tokenizer: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Every data set of a configuration: its settings, its rows as they are, and as its prompt strategy tokenises
+    them."""
+    from axolotl.utils.data.sft import _parse_dataset_type
+    from axolotl.utils.data.shared import datasets_with_name_generator, load_dataset_with_config
+    from axolotl.utils.data.wrappers import get_dataset_wrapper
+
+    for settings in datasets_with_name_generator(cfg.datasets):
+        raw = load_dataset_with_config(settings, cfg.hf_use_auth_token, streaming=False)
+        if hasattr(raw, "keys"):
+            raw = raw[settings.split if settings.split in raw else "train"]
+        base_type, prompt_style = _parse_dataset_type(settings.type)
+        tokenised, _ = get_dataset_wrapper(
+            dataset_config=settings,
+            tokenizer=tokenizer,
+            cfg=cfg,
+            dataset_base_type=base_type,
+            dataset=raw,
+            dataset_prompt_style=prompt_style,
+            processor=None,
+        )
+        yield settings, raw, tokenised

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from sstoken_plugins import TokenSelector
+from sstoken_plugins.errors import refused
 
 from . import folder as files
 from .index import rebuild
@@ -29,20 +30,22 @@ class ReportCallback(TrainerCallback):
     go into the log of the next logging step, as `sstoken/report_keep_rate`, `sstoken/report_agreement`, ...
 
     Raises:
-        ValueError: if the trainer's data or its processes cannot be looked at.
+        Refused: if the trainer's data or its processes cannot be looked at.
     """
 
     def __init__(self, trainer: Any, selector: TokenSelector) -> None:
         steps = selector.config.report_steps
         if trainer.is_deepspeed_enabled:
-            raise ValueError(
-                f"`report_steps` is {steps}, but under DeepSpeed nothing is scored between its steps: set it to 0, or "
-                "train with DDP or FSDP."
+            raise refused(
+                "{report_steps} is {value}, but under DeepSpeed nothing is scored between its steps: set it to 0, or "
+                "train with DDP or FSDP.",
+                value=steps,
             )
         if not hasattr(trainer.train_dataset, "__len__"):
-            raise ValueError(
-                f"`report_steps` is {steps}, but the training data are a stream, whose samples can be taken once "
-                "only: set it to 0, or load the data without streaming."
+            raise refused(
+                "{report_steps} is {value}, but the training data are a stream, whose samples can be taken once "
+                "only: set it to 0, or load the data without streaming.",
+                value=steps,
             )
         self._trainer = trainer
         self._selector = selector
@@ -51,7 +54,7 @@ class ReportCallback(TrainerCallback):
         self._last: Report | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
-        self._samples = Samples(self._trainer, train_dataloader, self._selector.config.report_samples)
+        self._samples = Samples.of_training(self._trainer, train_dataloader, self._selector.config.report_samples)
         self._last = None
         if not len(self._samples):
             logger.warning("None of the samples has a response token: there is nothing to report.")

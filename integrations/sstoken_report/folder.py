@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 FOLDER = "sstoken-report"
 
@@ -41,15 +43,21 @@ def move_aside(folder: Path) -> Path | None:
     return aside
 
 
-def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Has `fill` write the file, which appears whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Has `fill` write the file, which appears whole or not at all.
+
+    Until it is whole it has a name that nobody can foresee, and is created anew: what others may have put into the
+    folder is neither written to nor followed.
+    """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    number = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        fill(unfinished)
+        with open(number, "wb") as stream:
+            fill(stream)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    write(path, lambda stream: stream.write(text.encode("utf-8")))

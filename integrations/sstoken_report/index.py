@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+import numpy as np
+from markupsafe import Markup, escape
 from tqdm.auto import tqdm
 
 from . import folder as files
+from .columns import labels
 from .page import render, template
 from .summary import scalars
 from .table import Report
@@ -23,24 +25,9 @@ logger = logging.getLogger(__name__)
 BLUE, ORANGE = "#2f7fd0", "#d9761a"
 # The text of the page, light or dark; no real colour, so that it can be told from those.
 INK = "#010203"
-# Title, and which scalars it shows.
-CURVES = (
-    ("Response tokens kept", ("keep_rate",)),
-    ("REL, mean", ("rel_kept", "rel_dropped")),
-    ("Attention to the prompt, mean", ("attention_kept", "attention_dropped")),
-    ("Log-probability, mean", ("log_prob_kept", "log_prob_dropped")),
-    ("Same fate as in the report before", ("agreement",)),
-)
-COLUMNS = {
-    "keep_rate": "kept",
-    "agreement": "same fate as before",
-    "rel_kept": "REL of kept",
-    "rel_dropped": "REL of dropped",
-    "attention_kept": "attention of kept",
-    "attention_dropped": "attention of dropped",
-}
 PERCENT = ("keep_rate", "agreement")
-STRIPES, STRIPE_TOKENS = 6, 160
+GROUPS = ("kept", "dropped")
+STRIPES, STRIPE_TOKENS, BLOCK = 6, 160, 16
 
 
 def rebuild(folder: Path, progress: bool = False) -> list[int]:
@@ -69,7 +56,13 @@ def rebuild(folder: Path, progress: bool = False) -> list[int]:
 
 
 def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
-    columns = {name: label for name, label in COLUMNS.items() if any(name in row for row in rows)}
+    named = labels(shown[-1].about) if shown else {}
+    known = {name for row in rows for name in row}
+    named = {name: label for name, label in named.items() if any(f"{name}_{group}" in known for group in GROUPS)}
+    columns = ["keep_rate", "agreement", *(f"{name}_{group}" for name in named for group in GROUPS)]
+    curves: dict[str, tuple[str, ...]] = {"Response tokens kept": ("keep_rate",)}
+    curves |= {f"{label}, mean": tuple(f"{name}_{group}" for group in GROUPS) for name, label in named.items()}
+    curves["Kept or dropped as in the report before"] = ("agreement",)
     cells = [
         [(f"{row[name]:.1%}" if name in PERCENT else f"{row[name]:.3f}") if name in row else "" for name in columns]
         for row in rows
@@ -77,9 +70,9 @@ def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
     return template(
         "index.html",
         about=shown[-1].about if shown else None,
-        head=list(columns.values()),
+        head=list(named.values()),
         rows=list(zip(rows, cells, strict=True)),
-        curves=[_curve(rows, *curve) for curve in CURVES if any(name in row for name in curve[1] for row in rows)],
+        curves=[_curve(rows, title, names) for title, names in curves.items() if known & set(names)],
         stripes=_stripes(shown),
     )
 
@@ -122,11 +115,27 @@ def _stripes(shown: Sequence[Report]) -> list[dict[str, Any]]:
         drawn.append(
             {
                 "number": number + 1,
-                "steps": [(report.step, report.kept[here][:STRIPE_TOKENS].tolist()) for report in rows],
-                "texts": last.columns["text"][here][:STRIPE_TOKENS].tolist(),
+                "n_left": max(0, int(here.sum()) - STRIPE_TOKENS),
+                "blocks": [
+                    _block(rows, here, first) for first in range(0, STRIPE_TOKENS, BLOCK) if first < here.sum()
+                ],
             }
         )
     return drawn
+
+
+def _block(rows: Sequence[Report], here: np.ndarray, first: int) -> dict[str, Any]:
+    """As many tokens as fit beside one another on a phone: a long response breaks where they end, in every step."""
+    tokens = slice(first, min(first + BLOCK, STRIPE_TOKENS))
+    return {
+        "texts": [_visible(text) for text in rows[-1].columns["text"][here][tokens]],
+        "steps": [(report.step, report.kept[here][tokens].tolist()) for report in rows],
+    }
+
+
+def _visible(text: str) -> str:
+    """White space by name; a part of a character has a dot."""
+    return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "·"
 
 
 def _svg(figure: Any, title: str) -> Markup:
@@ -138,4 +147,4 @@ def _svg(figure: Any, title: str) -> Markup:
         text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1))  # our own titles, no data
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))

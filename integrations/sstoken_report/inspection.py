@@ -1,21 +1,15 @@
-"""`sstoken inspect`: which tokens would train, before a training or at one of its checkpoints.
-
-sstoken inspect --model Qwen/Qwen3-0.6B --data chats.jsonl --assistant_only_loss
-sstoken inspect --config run.yaml --adapter out/checkpoint-100 --rho 0.5
-sstoken inspect axolotl.yaml --adapter out/checkpoint-100 --sstoken__rho=0.5
-"""
+"""Which tokens would train, before a training or at one of its checkpoints: what `sstoken inspect` shows, once a
+framework has made the trainer."""
 
 from __future__ import annotations
 
+import bisect
 import json
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sstoken_plugins import SSTokenConfig
+from sstoken_plugins import Refused, SSTokenConfig, TokenSelector
 
 ADAPTER_FILE, STATE_FILE, TRAINER_FILE = "adapter_config.json", "sstoken.json", "trainer_state.json"
 
@@ -34,41 +28,6 @@ class InspectArguments:
     show: int = field(default=3, metadata={"help": "How many samples to print."})
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns the exit status."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one is plenty, and DataParallel is not supported
-    try:
-        # A file that comes first is Axolotl's: TRL's is given as `--config`.
-        if argv and not argv[0].startswith("-"):
-            _inspect_axolotl(Path(argv[0]), argv[1:])
-        else:
-            from sstoken_trl.inspection import inspect
-
-            inspect(argv)
-    except (ValueError, OSError) as error:
-        print(f"sstoken inspect: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _inspect_axolotl(path: Path, argv: Sequence[str]) -> None:
-    import importlib.util
-
-    from sstoken_transformers.doctor import is_axolotl
-
-    if not path.is_file():
-        raise ValueError(f"{path} is no file.")
-    if not is_axolotl(path):
-        raise ValueError(f"{path} is no configuration of Axolotl (no `base_model`). One of TRL is given as --config.")
-    if importlib.util.find_spec("axolotl") is None:
-        raise ValueError(
-            f'{path} is for Axolotl, which is not installed here: pip install "sstoken-plugins[axolotl,report]"'
-        )
-    from sstoken_axolotl.inspection import inspect
-
-    inspect(path, argv)
-
-
 def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step: int) -> None:
     """Scores the samples of a trainer with token selection, prints them, and writes the page and the tables.
 
@@ -77,7 +36,7 @@ def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step:
         step: how many steps the model has been trained.
 
     Raises:
-        ValueError: if there is nothing to score.
+        Refused: if there is nothing to score.
         OSError: if something can't be written.
     """
     from rich.console import Console
@@ -90,9 +49,9 @@ def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step:
 
     out = Path(own.out)
     out.mkdir(parents=True, exist_ok=True)
-    samples = Samples(trainer, trainer.get_train_dataloader(), own.n_samples)
+    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), own.n_samples)
     if not len(samples):
-        raise ValueError("None of the samples has a response token: nothing would be learned from them.")
+        raise Refused("None of the samples has a response token: nothing would be learned from them.")
     report = score(trainer, trainer.token_selector, samples, step)
     report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
     report.about["model"] = own.adapter or report.about["model"]
@@ -116,12 +75,25 @@ def saved_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def resume(selector: Any, folder: Path) -> int:
-    """Gives the history what the checkpoint knows of it; returns the checkpoint's step."""
+def resume(selector: TokenSelector, folder: Path) -> int:
+    """Gives the history what the checkpoint knows of it; returns the checkpoint's step.
+
+    An adapter that does not say how long it was trained counts as trained beyond any warm-up.
+    """
     from sstoken_transformers.state import TENSORS_FILE, load_state
 
     if (folder / TENSORS_FILE).is_file() and saved_config(folder)["history"] == selector.config.history:
         load_state(selector, folder)
     if (folder / TRAINER_FILE).is_file():
         return int(json.loads((folder / TRAINER_FILE).read_text(encoding="utf-8"))["global_step"])
-    return int(selector.config.rel_warmup_steps) if (folder / ADAPTER_FILE).is_file() else 0
+    return _past_warm_up(selector) if (folder / ADAPTER_FILE).is_file() else 0
+
+
+def _past_warm_up(selector: TokenSelector) -> int:
+    """The first step at which the method reads as many signals as it ever does."""
+
+    def n_signals(step: int) -> int:
+        return len(selector.method.signals(selector.progress(step)))
+
+    latest = 1 << 20
+    return bisect.bisect_left(range(latest), n_signals(latest), key=n_signals)

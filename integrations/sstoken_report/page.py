@@ -12,17 +12,31 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from .columns import labels
 from .table import Report
 
 HERE = Path(__file__).parent / "web"
-SCRIPTS = ("select.js", "overview.js", "tokens.js", "page.js")
-# Enough for the page to select again exactly as the core does: float32 as they are.
-FLOATS = ("log_prob", "history_log_prob", "attention", "prompt_gain", "entropy", "score")
+SCRIPTS = ("select.js", "overview.js", "tokens.js", "list.js", "page.js")
 
 
 def render(report: Report, index: str | None = None) -> str:
     """The page; `index` is the file name of the run's index, if there is one."""
-    return template("page.html", report=report.about, data=pack(report), index=index, script=_script())
+    named, controls = labels(report.about), report.about["controls"] or {}
+    data = pack(report)
+    scored, weighed = "score" in data or "blend" in controls, "weight" in data
+    views = [*([("score", "score")] if scored else []), *named.items(), *([("weight", "weight")] if weighed else [])]
+    return template(
+        "page.html",
+        report=report.about,
+        data=data,
+        index=index,
+        script=_script(),
+        controls=controls,
+        views=views,
+        label=named.get,
+        scored=scored,
+        weighed=weighed,
+    )
 
 
 def pack(report: Report) -> dict[str, Any]:
@@ -32,12 +46,15 @@ def pack(report: Report) -> dict[str, Any]:
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
     wide = len(number) > 1 << 16
     lengths = np.bincount(columns["sample"], minlength=report.n_samples)
-    floats = {
-        name: _base64(columns[name][response].astype("<f4"))
-        for name in FLOATS
-        # What follows from rho and gamma is computed in the page.
-        if report.knows(name) and (name != "score" or report.about["reselect"] != "sstoken")
-    }
+    # What follows from the options that can be moved is computed in the page.
+    controls = report.about["controls"] or {}
+    optional: dict[str, np.ndarray] = {}
+    if "blend" not in controls and report.knows("score"):
+        optional["score"] = columns["score"].astype("<f4")
+    if "threshold" not in controls and not columns["eligible"][response].all():
+        optional["eligible"] = columns["eligible"].astype("u1")
+    if not np.isin(columns["weight"][response], (0, 1)).all():
+        optional["weight"] = columns["weight"].astype("<f4")
     return {
         "about": report.about,
         "texts": [text for _, text in number],
@@ -47,7 +64,10 @@ def pack(report: Report) -> dict[str, Any]:
         "wide": wide,
         "response": _base64(response.astype("u1")),
         "kept": _base64(report.kept[response].astype("u1")),
-        **floats,
+        "rows": columns["row"][np.unique(columns["sample"], return_index=True)[1]].tolist(),
+        # Enough for the page to select exactly as the core does: float32 as they are.
+        "columns": {name: _base64(columns[name][response].astype("<f4")) for name in report.about["columns"]},
+        **{name: _base64(values[response]) for name, values in optional.items()},
     }
 
 
@@ -59,9 +79,11 @@ def template(name: str, **values: Any) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     # `tojson` writes <, >, & and ' as \u escapes, and everything beyond ASCII: nothing in it can end a script element.
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns have an order
+    return made
 
 
 @functools.cache

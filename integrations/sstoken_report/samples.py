@@ -3,69 +3,106 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from sstoken_plugins import Documents
+from sstoken_plugins import Documents, Refused
 
 from .pieces import pieces
 
 
 class Samples:
-    """Always the same samples of a training set, as the training batches them.
+    """Documents of a few batches, in the order of the data.
 
-    They come from the loader's own data set and collator, so whatever tokenises, cuts, masks, packs and looks up for
-    training does it here; its sampler is left alone, and no random number is drawn.
+    Args:
+        batches: as a collator gives them.
+        rows: for each batch, the rows of the data that it is made of, in their order, with the tokens of each.
+        processing_class: a tokenizer, or what has one.
+        number: how many samples to show at most.
 
     Attributes:
-        batches: as the collator gives them.
+        batches: those that were given.
         columns: what is known of the tokens before any is scored, see `table.Report`.
     """
 
-    def __init__(self, trainer: Any, loader: Any, number: int) -> None:
+    def __init__(
+        self,
+        batches: Sequence[Mapping[str, Any]],
+        rows: Sequence[Sequence[tuple[int, int]]],
+        processing_class: Any,
+        number: int,
+    ) -> None:
+        self.batches = [dict(batch) for batch in batches]
+        self._masks: list[Tensor] = []
+        parts: list[tuple[np.ndarray, ...]] = []
+        n_documents = 0
+        for batch, made_of in zip(self.batches, rows, strict=True):
+            documents = Documents.from_batch(batch)
+            mask = (documents.ids >= 0) & (documents.broadcast(documents.n_response) > 0)
+            self._masks.append(mask)
+            # Documents come in the order of the rows, which may be packed: tokens are counted to find theirs.
+            ends = np.cumsum([length for _, length in made_of])
+            token = (documents.ids >= 0).flatten().cumsum(0).view_as(documents.ids)[mask].numpy(force=True) - 1
+            row = np.searchsorted(ends, token, side="right").clip(max=len(made_of) - 1)
+            parts.append(
+                (
+                    np.asarray([number for number, _ in made_of])[row],
+                    documents.ids[mask].numpy(force=True) + n_documents,
+                    batch["input_ids"][mask].numpy(force=True),
+                    documents.response[mask].numpy(force=True),
+                )
+            )
+            n_documents += documents.ids.numel()
+        self._arrange(*(np.concatenate(part) for part in zip(*parts, strict=True)), number)
+        texts = [
+            text
+            for sample in np.split(self.columns["token_id"], np.flatnonzero(np.diff(self.columns["sample"])) + 1)
+            for text in pieces(processing_class, sample.tolist())
+        ]
+        self.columns["text"] = np.array(texts, dtype=object)
+
+    @classmethod
+    def of_training(cls, trainer: Any, loader: Any, number: int) -> Samples:
+        """Always the same samples of a training set, as the training batches them.
+
+        They come from the loader's own data set and collator, so whatever tokenises, cuts, masks, packs and looks up
+        for training does it here; its sampler is left alone, and no random number is drawn.
+        """
         dataset, collate = loader.dataset, loader.collate_fn
         # What fits into a training step fits here; on a CPU, padding costs more than large batches gain.
         batch_size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_train_batch_size
         if not hasattr(dataset, "__len__"):
-            raise ValueError(
+            raise Refused(
                 "The training data are a stream, of which no samples can be looked at without taking them from the "
                 "training: load them without streaming."
             )
-        rows = [dataset[index] for index in _spread(dataset, number)]
-        self.batches: list[dict[str, Any]] = []
-        self._masks: list[Tensor] = []
-        places, ids, response, document, n_documents = [], [], [], [], 0
-        for group in _groups([len(row["input_ids"]) for row in rows], batch_size):
-            batch = dict(collate([dict(rows[i]) for i in group]))
-            documents = Documents.from_batch(batch)
-            mask = (documents.ids >= 0) & (documents.spread(documents.n_response) > 0)
-            self.batches.append(batch)
-            self._masks.append(mask)
-            # Documents come in the order of the rows, which may be packed: tokens are counted to find theirs.
-            ends = np.cumsum([len(rows[i]["input_ids"]) for i in group])
-            token = (documents.ids >= 0).flatten().cumsum(0).view_as(documents.ids)[mask].numpy() - 1
-            row = np.searchsorted(ends, token, side="right").clip(max=len(group) - 1)
-            places.append(np.asarray(group)[row])
-            ids.append(batch["input_ids"][mask].numpy())
-            response.append(documents.response[mask].numpy())
-            document.append(documents.ids[mask].numpy() + n_documents)
-            n_documents += documents.ids.numel()
-        self._arrange(*(np.concatenate(part) for part in (places, document, ids, response)), number)
-        texts = [
-            text
-            for sample in np.split(self.columns["token_id"], np.flatnonzero(np.diff(self.columns["sample"])) + 1)
-            for text in pieces(trainer.processing_class, sample.tolist())
-        ]
-        self.columns["text"] = np.array(texts, dtype=object)
+        chosen = _spread(dataset, number)
+        rows = [dataset[index] for index in chosen]
+        lengths = [len(row["input_ids"]) for row in rows]
+        groups = _groups(lengths, batch_size)
+        batches = [collate([dict(rows[i]) for i in group]) for group in groups]
+        made_of = [[(chosen[i], lengths[i]) for i in group] for group in groups]
+        return cls(batches, made_of, trainer.processing_class, number)
+
+    @classmethod
+    def of_batches(cls, batches: Sequence[Mapping[str, Any]], processing_class: Any, number: int) -> Samples:
+        """The first samples of some batches; each row of a batch counts as a row of the data."""
+        made_of: list[list[tuple[int, int]]] = []
+        first = 0
+        for batch in batches:
+            lengths = (Documents.from_batch(batch).ids >= 0).sum(1).tolist()
+            made_of.append([(first + i, length) for i, length in enumerate(lengths)])
+            first += len(lengths)
+        return cls(batches, made_of, processing_class, number)
 
     def _arrange(
-        self, place: np.ndarray, document: np.ndarray, ids: np.ndarray, response: np.ndarray, number: int
+        self, row: np.ndarray, document: np.ndarray, ids: np.ndarray, response: np.ndarray, number: int
     ) -> None:
-        """Brings the tokens of all batches into the order of the data set, and cuts after `number` samples."""
-        order = np.lexsort((document, place))
+        """Brings the tokens of all batches into the order of the data, and cuts after `number` samples."""
+        order = np.lexsort((document, row))
         starts = np.diff(document[order], prepend=-1) != 0
         sample = np.cumsum(starts) - 1
         self._order = order[sample < number]
@@ -73,6 +110,7 @@ class Samples:
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         self.columns: dict[str, np.ndarray] = {
             "sample": sample.astype(np.int32),
+            "row": row[self._order].astype(np.int32),
             "position": (np.arange(len(sample)) - (first[sample] if len(sample) else 0)).astype(np.int32),
             "token_id": ids[self._order].astype(np.int32),
             "response": response[self._order],
@@ -84,7 +122,7 @@ class Samples:
 
     def arranged(self, values: Sequence[Tensor]) -> np.ndarray:
         """(B, S) values of each batch, in the order of `columns`."""
-        flat = [batch.cpu()[mask] for batch, mask in zip(values, self._masks, strict=True)]
+        flat = [batch.cpu()[mask.cpu()] for batch, mask in zip(values, self._masks, strict=True)]
         return np.concatenate([part.numpy() for part in flat])[self._order]
 
 

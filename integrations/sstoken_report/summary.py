@@ -8,25 +8,17 @@ import numpy as np
 
 from .table import Report
 
-# Column by column: name in texts, and whether it belongs to kept and dropped tokens each.
-COMPARED = {
-    "rel": "REL",
-    "attention": "attention",
-    "prompt_gain": "gain from the prompt",
-    "log_prob": "log-probability",
-    "entropy": "entropy",
-}
-
 
 def totals(report: Report, before: Report | None) -> dict[str, tuple[float, int]]:
     """Sums and counts, whose quotients are `scalars`."""
     kept, dropped = report.kept, report.dropped
     found = {"keep_rate": (float(kept.sum()), int(report.response.sum()))}
-    for name in COMPARED:
+    for name in report.about["columns"]:
         if report.knows(name):
             values = report.columns[name].astype(np.float64)
-            found[f"{name}_kept"] = float(values[kept].sum()), int(kept.sum())
-            found[f"{name}_dropped"] = float(values[dropped].sum()), int(dropped.sum())
+            for group, tokens in (("kept", kept), ("dropped", dropped)):
+                of_group = values[tokens & np.isfinite(values)]
+                found[f"{name}_{group}"] = float(of_group.sum()), len(of_group)
     if before is not None and _same_tokens(report, before):
         same = report.response & (report.kept == before.kept)
         found["agreement"] = float(same.sum()), int(report.response.sum())
@@ -34,8 +26,8 @@ def totals(report: Report, before: Report | None) -> dict[str, tuple[float, int]
 
 
 def scalars(report: Report, before: Report | None = None) -> dict[str, float]:
-    """Means over all samples: `keep_rate`, `rel_kept`, `rel_dropped`, ..., and `agreement`: the share of response
-    tokens whose fate is that of the report `before`."""
+    """Means over all samples: `keep_rate`, `X_kept` and `X_dropped` of every column X, and `agreement`: the share of
+    response tokens that are kept or dropped as in the report `before`."""
     return {name: total / count for name, (total, count) in totals(report, before).items() if count}
 
 

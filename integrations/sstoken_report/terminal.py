@@ -43,34 +43,35 @@ def show(console: Console, report: Report, samples: int) -> None:
 
 
 def _text(texts: list[str], response: list[bool], kept: list[bool], coloured: bool) -> Text:
-    """The sample in runs of one fate; of a long prompt its end, of a long response its beginning."""
+    """The sample in runs of one status; of a long prompt its end, of a long response its beginning."""
     text = Text()
     first = next(i for i, one in enumerate(response) if one)
     begin = max(0, first - PROMPT_TOKENS)
     if begin:
         text.append(f"[... {begin} tokens] ", style=GREY)
-    run, fate, shown = "", None, 0
+    run, status, shown = "", None, 0
     for i in range(begin, len(texts)):
         now = bool(kept[i]) if response[i] else None
-        if now is not fate or i == begin:
-            text.append_text(_run(run, fate, coloured))
-            run, fate = "", now
+        if now is not status or i == begin:
+            text.append_text(_run(run, status, coloured))
+            run, status = "", now
         run += texts[i]
         shown += bool(response[i])
         if shown >= RESPONSE_TOKENS and i + 1 < len(texts):
-            text.append_text(_run(run, fate, coloured))
+            text.append_text(_run(run, status, coloured))
             return text.append(f" [{len(texts) - i - 1} tokens ...]", style=GREY)
-    return text.append_text(_run(run, fate, coloured))
+    return text.append_text(_run(run, status, coloured))
 
 
-def _run(run: str, fate: bool | None, coloured: bool) -> Text:
+def _run(run: str, status: bool | None, coloured: bool) -> Text:
     # Data may hold what a terminal takes for commands.
     run = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in run)
-    return Text(run, style=GREY) if fate is None else marked(run, fate, coloured)
+    return Text(run, style=GREY) if status is None else marked(run, status, coloured)
 
 
 def _numbers(report: Report) -> Table:
-    from .summary import COMPARED, scalars
+    from .columns import labels
+    from .summary import scalars
 
     means = scalars(report)
     table = Table(show_edge=False, pad_edge=False)
@@ -81,7 +82,7 @@ def _numbers(report: Report) -> Table:
     table.add_row("response tokens", *(f"{n} ({part:.0%})" for n, part in (
         (int(report.kept.sum()), rate), (int(report.dropped.sum()), 1 - rate),
     )))  # fmt: skip
-    for name, label in COMPARED.items():
+    for name, label in labels(report.about).items():
         if f"{name}_kept" in means:
             dropped = means.get(f"{name}_dropped")
             table.add_row(
@@ -93,9 +94,11 @@ def _numbers(report: Report) -> Table:
 def _print_favourites(console: Console, report: Report, coloured: bool) -> None:
     from .summary import favourites
 
-    for fate, rows in zip((True, False), favourites(report, 12), strict=True):
-        line = Text(f"\n{'Kept' if fate else 'Dropped'} most often, for how common they are:  ")
+    for kept_most, rows in zip((True, False), favourites(report, 12), strict=True):
+        line = Text(f"\n{'Kept' if kept_most else 'Dropped'} most often, for how common they are:  ")
         for text, kept, seen in rows:
-            times = kept if fate else seen - kept
-            line.append_text(_run(repr(text)[1:-1] or "''", fate, coloured)).append(f" {times}/{seen}   ", style=GREY)
+            times = kept if kept_most else seen - kept
+            line.append_text(_run(repr(text)[1:-1] or "''", kept_most, coloured)).append(
+                f" {times}/{seen}   ", style=GREY
+            )
         console.print(line)

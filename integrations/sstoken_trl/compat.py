@@ -3,6 +3,7 @@ each is for, and fails where it changes."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,3 +38,9 @@ def load_model(path: str, **options: Any) -> Any:
     from trl.trainer.utils import create_model_from_path
 
     return create_model_from_path(path, **options)
+
+
+def preparation(trainer: SFTTrainer, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The arguments of `SFTTrainer._prepare_dataset`, by name: `dataset`, `packing`, `dataset_name`, ..."""
+    bound = inspect.signature(SFTTrainer._prepare_dataset).bind(trainer, *args, **kwargs)
+    return {name: value for name, value in bound.arguments.items() if name != "self"}

@@ -4,5 +4,16 @@ from .documents import IGNORE_INDEX, Documents
 from .index import INDEX, BatchIndex
 from .micro_batch import OWN_ENTRIES, MicroBatch
 from .progress import Counts, Progress
+from .weights import DataWeights
 
-__all__ = ["IGNORE_INDEX", "INDEX", "OWN_ENTRIES", "BatchIndex", "Counts", "Documents", "MicroBatch", "Progress"]
+__all__ = [
+    "IGNORE_INDEX",
+    "INDEX",
+    "OWN_ENTRIES",
+    "BatchIndex",
+    "Counts",
+    "DataWeights",
+    "Documents",
+    "MicroBatch",
+    "Progress",
+]

@@ -12,12 +12,12 @@ Lookup = Callable[[MutableMapping[str, Any]], None]
 
 
 class BatchLookup:
-    """Adds where the response tokens are, and then what the history adds. Can be pickled if that can."""
+    """Adds where the response tokens are, and then what others add. Can be pickled if they can."""
 
-    def __init__(self, history: Lookup | None) -> None:
-        self._history = history
+    def __init__(self, *others: Lookup | None) -> None:
+        self._others = [each for each in others if each is not None]
 
     def __call__(self, batch: MutableMapping[str, Any]) -> None:
         batch[INDEX] = BatchIndex.of(batch)
-        if self._history is not None:
-            self._history(batch)
+        for each in self._others:
+            each(batch)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .documents import Documents
 from .index import BatchIndex
 from .progress import Counts
+from .weights import WEIGHTS
 
 OWN_ENTRIES = "sstoken_"
 """Names of what lookups add to a batch begin so; the model does not get them."""
@@ -52,6 +53,11 @@ class MicroBatch:
         """(B, S) int64, -100 where there is nothing to learn; not shifted."""
         labels: Tensor = self.inputs["labels"]
         return labels
+
+    @property
+    def weights(self) -> Tensor | None:
+        """(B, S) float32 weights that come with the data; None if there are none."""
+        return self.inputs.get(WEIGHTS)
 
     @cached_property
     def index(self) -> BatchIndex:

@@ -152,11 +152,15 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     Raises:
         Refused: naming what is missing.
     """
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError:  # a name that is too long, for example
+        is_folder = False
+    if not is_folder:
         raise refused(
             "{history_adapter} is {folder!r}, which is not a folder: set it to the folder of a saved PEFT adapter. "
             "(One from a hub has to be downloaded first.)",
-            folder=str(folder),
+            folder=str(folder)[:200],
         )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():

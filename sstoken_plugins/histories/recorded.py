@@ -18,7 +18,7 @@ from ..errors import Problem, refused
 from ..markers import hookimpl
 from ..model.adapters import has_adapter
 from ..options import NoOptions, option
-from ..store import DiskStore, resolution, stored_bytes
+from ..store import DiskStore, StoreError, resolution, stored_bytes
 from ..store.codec import SMALLEST_LOG_PROB
 from .adapter import AdapterHistory, AdapterOptions
 from .base import History, LiveHistory, Stored, TrainingRun
@@ -64,7 +64,10 @@ class RecordedHistory(StoredHistory):
     def __init__(self, options: RecordedOptions, name: str = "recorded") -> None:
         super().__init__(options, name)
         assert options.history_store is not None  # granted by the options
-        self.store = DiskStore(Path(options.history_store).expanduser())
+        try:
+            self.store = DiskStore(Path(options.history_store).expanduser())
+        except StoreError as error:
+            raise refused("{history_store}: {error}", error=error) from error
         if not self.store.exists and not options.history_record:
             raise refused(
                 "{history_store} is {folder!r}, where nothing was recorded yet: fill it with `sstoken record`, which "

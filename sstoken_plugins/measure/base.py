@@ -25,12 +25,14 @@ class Column:
         explained: a sentence or two for those who see it for the first time.
         name: in tables; None: as it was registered.
         per_document: whether its sum over a document means something too.
+        log_probability: whether it is the log of a probability, which is then shown too.
     """
 
     label: str
     explained: str
     name: str | None = None
     per_document: bool = False
+    log_probability: bool = False
 
 
 class Passes(Protocol):

@@ -15,7 +15,12 @@ from .base import Column, HeadStatistic, Measurement
 class LogProbs(HeadStatistic):
     """`log p(token | tokens before)` under the current model, in nats. Every pass gives it."""
 
-    column = Column("log-prob now", "The log-probability of the token under the model now, in nats.", "log_prob")
+    column = Column(
+        "log-prob now",
+        "The log-probability of the token under the model now, in nats.",
+        name="log_prob",
+        log_probability=True,
+    )
 
     def of(self, chunk: LogitsChunk) -> Tensor:
         return chunk.log_probs

@@ -23,7 +23,10 @@ class HistoryLogProbs(OwnPass):
 
     needs = frozenset({"log_probs"})
     column = Column(
-        "log-prob history", "The log-probability of the token under the history model, in nats.", "history_log_prob"
+        "log-prob history",
+        "The log-probability of the token under the history model, in nats.",
+        name="history_log_prob",
+        log_probability=True,
     )
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:

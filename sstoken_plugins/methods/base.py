@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -27,12 +27,13 @@ class Controls:
         kept     = the best fraction v of each sample  v the option `top`, by score, of what is eligible
 
     Each part may be None: then the score and what is eligible are those of the report, and all that is eligible is
-    kept.
+    kept. `values` gives an option's value at this step where it is not the one that was set, as in a warm-up.
     """
 
     top: str | None = None
     blend: tuple[str, str, str] | None = None
     threshold: tuple[str, str] | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(ABC):

@@ -145,9 +145,7 @@ class SSToken(RankedMethod):
         )
 
     def controls(self, progress: Progress) -> Controls:
-        # While the warm-up lasts, `gamma` is not what the score is made with.
-        warm = self.gamma(progress) == self.options.gamma
-        return Controls(top="rho", blend=("gamma", "rel", "attention") if warm else None)
+        return Controls(top="rho", blend=("gamma", "rel", "attention"), values={"gamma": self.gamma(progress)})
 
     def notes(self, progress: Progress) -> Sequence[str]:
         if self.gamma(progress) == self.options.gamma:

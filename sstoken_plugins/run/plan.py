@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .. import registry
 from ..config import SSTokenConfig
-from ..data import Progress
-from ..errors import Problem, Refused, refuse
+from ..data import MicroBatch, Progress
+from ..errors import Problem, Refused, refuse, refused
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
@@ -68,6 +68,37 @@ class Plan:
         """Whether anything that is read depends on what the model says."""
         return bool(self.measurements)
 
+    @property
+    def selects(self) -> bool:
+        """Whether all weights are 0 or 1."""
+        return self.method.selects and not self._config.has_data_weights
+
+    def denominator(self, batch: MicroBatch, progress: Progress) -> Tensor:
+        """What a micro-batch adds to the number that the step's loss is divided by: a scalar."""
+        divisor, counts = self._config.divisor, batch.counts
+        n_response = counts.n_response
+        per_document: Tensor | None = self.method.denominator(counts, progress)
+        if divisor == "response":
+            per_document = n_response
+        elif divisor == "samples":
+            per_document = (n_response > 0).long()
+        elif divisor == "kept":
+            per_document = self.method.n_kept(counts, progress)
+        elif divisor in ("weights", "abs_weights"):
+            of_data = batch.weights
+            assert of_data is not None  # granted by the options
+            of_data = of_data.abs() if divisor == "abs_weights" else of_data
+            per_document = torch.where(batch.documents.response, of_data, 0)
+        if per_document is None:
+            raise refused(
+                "{divisor} is 'kept', but {strategy} {method!r} decides how many tokens it keeps only after the "
+                "forward pass: set {divisor} to 'response'.",
+                method=self._config.strategy,
+            )
+        # float64 where it exists: MPS has none.
+        exact = torch.float32 if per_document.device.type == "mps" else torch.float64
+        return per_document.to(exact).sum()
+
     def needs_at(self, progress: Progress) -> list[str]:
         """The measurements that have to be taken at this step, in order."""
         pending = [need for name in self.method.signals(progress) for need in self.signals[name].needs]
@@ -91,7 +122,19 @@ class Plan:
         }
         weights = self.method.weights(signals, measured.documents, measured.progress)
         weights = self._checked("method", self._config.strategy, weights, measured)
+        if self._config.has_data_weights:
+            weights = weights * self._weights_of_data(measured)
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
+
+    @staticmethod
+    def _weights_of_data(measured: Measurements) -> Tensor:
+        weights = measured.batch.weights
+        if weights is None:
+            raise refused(
+                "{weights} or {weights_file} is set, but a batch came without its weights: give them to the selector "
+                "before the data loader is made (`TokenSelector.data_weights`)."
+            )
+        return weights
 
     def _checked(self, kind: str, name: str, values: Tensor, measured: Measurements) -> Tensor:
         expected = measured.documents.ids.shape

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..config import SSTokenConfig
-from ..data import IGNORE_INDEX, MicroBatch, Progress
+from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..histories import History, TrainingRun
@@ -54,8 +54,9 @@ class TokenSelector:
         self.method = self.plan.method
         self.history: History | None = self.plan.history
         self.total_steps: int | None = None
+        self.data_weights: DataWeights | None = None
         self._engine = Engine(self.plan.measurements)
-        self._loss = LossPath(config, self.method.selects)
+        self._loss = LossPath(config, self.plan.selects)
         self._health = Health(config.strategy)
         self._model: nn.Module | None = None
         self._run = TrainingRun()
@@ -95,17 +96,14 @@ class TokenSelector:
     @property
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
-        return BatchLookup(self.history.lookup() if self.history is not None else None)
+        return BatchLookup(self.history.lookup() if self.history is not None else None, self.data_weights)
 
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
 
         Known before any pass. With selection it is the number of tokens that will be kept.
         """
-        per_document = self.method.denominator(MicroBatch.of(inputs).counts, self.progress(step))
-        # float64 where it exists: MPS has none.
-        exact = torch.float32 if per_document.device.type == "mps" else torch.float64
-        return per_document.to(exact).sum()
+        return self.plan.denominator(MicroBatch.of(inputs), self.progress(step))
 
     def use_framework_loss(self, reason: str) -> None:
         """Says that the loss has to be the framework's own, for a reason that ends a sentence with "because".

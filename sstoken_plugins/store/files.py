@@ -59,7 +59,11 @@ def is_store(folder: Path) -> bool:
     Raises:
         StoreError: if something else is there.
     """
-    if folder.is_dir():
+    try:
+        is_dir, is_there = folder.is_dir(), folder.exists()
+    except OSError as error:  # a name that is too long, for example
+        raise StoreError(f"{_shown(folder)} cannot be a folder ({error.strerror}). Give another path.") from error
+    if is_dir:
         ours = (MANIFEST, UNFINISHED)
         others = [path.name for path in folder.iterdir() if not path.name.startswith(ours)]
         if others and not (folder / MANIFEST).exists():
@@ -67,7 +71,7 @@ def is_store(folder: Path) -> bool:
                 f"{folder} has no {MANIFEST}, but other files such as {sorted(others)[0]!r}: it is no store, "
                 "or its head was lost. Nothing was changed. Give a folder that does not exist yet."
             )
-    elif folder.exists():
+    elif is_there:
         raise StoreError(f"{folder} is a file, not the folder of a store. Give another path.")
     return (folder / MANIFEST).exists()
 
@@ -183,6 +187,11 @@ def write_shard(
             + " and start again, recording goes on where it stopped.",
         ) from error
     return final
+
+
+def _shown(folder: Path) -> str:
+    text = str(folder)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def digest(content: Mapping[str, Any]) -> str:

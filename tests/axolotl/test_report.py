@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("pyarrow")
 pytest.importorskip("matplotlib")
 
-from sstoken_plugins import hookimpl, plugins
+from sstoken_plugins import hookimpl
+from sstoken_plugins.registry import plugin_manager
 from sstoken_report.table import Report
 
 from .conftest import train
@@ -28,9 +29,9 @@ class Spy:
 @pytest.fixture
 def spy():
     spy = Spy()
-    registry.plugin_manager().register(spy)
+    plugin_manager().register(spy)
     yield spy
-    registry.plugin_manager().unregister(spy)
+    plugin_manager().unregister(spy)
 
 
 def kept_by_tokens(ids, response, kept) -> dict[tuple[int, ...], list[bool]]:

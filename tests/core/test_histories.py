@@ -386,6 +386,57 @@ def test_an_adapter_that_trains_biases_is_refused(load_plain, lora, adapter, kin
         TokenSelector(BASE if kind == "base" else from_adapter(adapter)).attach(lora(load_plain(), bias="lora_only"))
 
 
+RECORDED = {"history": "recorded", "history_record": True}
+
+
+def live(tmp_path, kind) -> SSTokenConfig:
+    """The base model as history: asked live, or for what the store lacks."""
+    return BASE if kind == "base" else BASE.replace(**RECORDED, history_store=str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("kind", ["base", "recorded"])
+@pytest.mark.parametrize("initialisation", ["pissa", "pissa_niter_4", "olora"])
+def test_an_adapter_that_took_its_start_out_of_the_base_is_refused(load_plain, lora, tmp_path, kind, initialisation):
+    """Below it is not the base model: at the first step rel would be some nats."""
+    model = lora(load_plain(), init_lora_weights=initialisation, learned=False)
+    with pytest.raises(
+        ValueError, match=rf"`history` is '{kind}', .* initialised by '{initialisation}' .*Set `init_lora_weights`"
+    ):
+        TokenSelector(live(tmp_path, kind)).attach(model)
+
+
+def test_an_earlier_adapter_that_took_its_start_out_of_the_base_is_refused(load_plain, lora, tmp_path):
+    lora(load_plain(), init_lora_weights="pissa").save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"`history_adapter` .* initialised by 'pissa' .*which changes the base model"
+    ):
+        TokenSelector(from_adapter(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["base", "recorded", "last_visit", "adapter"])
+@pytest.mark.parametrize("unfrozen", ["model.layers.1.input_layernorm", "model.embed_tokens", "lm_head"])
+def test_a_base_that_trains_beside_the_adapter_is_refused(load_plain, lora, adapter, tmp_path, kind, unfrozen):
+    model = lora(load_plain(), target_modules=["q_proj"])
+    model.base_model.model.get_submodule(unfrozen).weight.requires_grad_(True)
+    configs = {
+        "last_visit": SSTokenConfig(history="last_visit", first_visit="base"),
+        "adapter": from_adapter(adapter),
+    }
+    config = configs.get(kind) or live(tmp_path, kind)
+    message = rf"`history` is '{kind}', but 1 parameters of the base model train .*'{unfrozen}\.weight'.*freeze them"
+    with pytest.raises(ValueError, match=message):
+        TokenSelector(config).attach(model)
+    attached(model, SSTokenConfig(history="snapshot", gamma=1.0))  # follows whatever trains
+
+
+def test_whole_modules_that_the_adapter_saves_are_no_part_of_the_base(load_plain, lora, batch):
+    model = lora(load_plain(), target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"]).train()
+    selector = attached(model, BASE)
+    before = history_log_probs(selector, model, batch)
+    train(model, selector, batch)
+    assert torch.equal(history_log_probs(selector, model, batch), before)
+
+
 def test_an_earlier_adapter_with_biases_is_refused_before_any_model(load_plain, lora, tmp_path):
     lora(load_plain(), bias="all").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"bias='all'"):

@@ -492,6 +492,105 @@ def test_the_weights_of_a_method_off_the_response_do_not_matter(model, batch, re
     assert torch.equal(forward.log_probs, expected)
 
 
+def method_of(register, weigh, promise=None):
+    """Registers a method with these weights and this `n_kept`, as 'careless'."""
+
+    class Careless(Method):
+        """As given."""
+
+        def signals(self, progress):
+            return ["loss"]
+
+        def weights(self, signals, documents, progress):
+            return weigh(signals["loss"], documents)
+
+        def n_kept(self, counts, progress):
+            return None if promise is None else promise(counts.n_response)
+
+    class Brings:
+        @hookimpl
+        def register_methods(self, register):
+            register("careless", Careless)
+
+    register(Brings())
+
+
+def test_a_method_that_keeps_more_than_it_promised_stops_the_run(model, batch, register):
+    """Backward visits as many tokens as were promised: the others would silently get no gradient."""
+    method_of(register, lambda loss, documents: documents.response.float(), lambda n: n // 2)
+    selector = attached(model, strategy="careless")
+    selector.lookup(batch)  # only then is the promise used
+    selector.forward(model, batch, step=4)
+    kept, promised = int((batch["labels"] != -100).sum()), 3 + 2
+    with pytest.raises(
+        RuntimeError,
+        match=rf"'careless' gave weight to {kept} tokens .* in step 4, but its `n_kept` had promised {promised} at "
+        "most.*Correct its `n_kept`",
+    ):
+        selector.step_end(5)
+
+
+def test_a_method_may_keep_less_than_it_promised(model, batch, register):
+    method_of(register, lambda loss, documents: (documents.response & (loss > 3)).float(), lambda n: n)
+    results = []
+    for helped in (False, True):
+        model.zero_grad()
+        selector = attached(model, strategy="careless")
+        if helped:
+            selector.lookup(batch)
+        forward, selection = selector.forward(model, batch, step=0)
+        assert selection.dropped.any()
+        weighted_nll(forward.log_probs, selection.weights, 5).backward()
+        selector.step_end(1)
+        results.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("helped", [False, True])
+def test_weights_that_are_not_finite_stop_the_run(model, batch, register, value, helped):
+    method_of(register, lambda loss, documents: torch.where(loss > loss[documents.response].mean(), value, 1.0))
+    selector = attached(model, strategy="careless")
+    if helped:
+        selector.lookup(batch)
+    selector.forward(model, batch, step=2)
+    with pytest.raises(
+        FloatingPointError, match="Method 'careless' gave a token a weight that is not finite in step 2"
+    ):
+        selector.step_end(3)
+
+
+@pytest.mark.parametrize(
+    ("weigh", "got"),
+    [
+        (lambda loss, documents: loss[:, 1:], r"shape \(2, 10\)"),
+        (lambda loss, documents: loss.flatten(), r"shape \(22,\)"),
+        (lambda loss, documents: None, "None"),
+        (lambda loss, documents: 1.0, r"1\.0"),
+    ],
+    ids=["narrow", "flat", "none", "number"],
+)
+def test_weights_of_another_shape_are_refused_with_the_method_and_its_module(model, batch, register, weigh, got):
+    method_of(register, weigh)
+    with pytest.raises(TypeError, match=rf"The method 'careless' of {__name__} returned {got}.*shape \(2, 11\)"):
+        attached(model, strategy="careless").forward(model, batch, step=0)
+
+
+def test_a_signal_of_another_shape_is_refused_with_its_module(model, batch, register):
+    class Row(Signal):
+        def __call__(self, measured):
+            return measured.log_probs[0]
+
+    class Brings:
+        @hookimpl
+        def register_signals(self, register):
+            register("row", Row)
+
+    register(Brings())
+    with pytest.raises(TypeError, match=rf"The signal 'row' of {__name__} returned shape \(11,\)"):
+        attached(model, strategy="signal", signal="row").forward(model, batch, step=0)
+
+
 class TripledLogits(LlamaForCausalLM):
     def forward(self, *args, **kwargs):
         output = super().forward(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ pytest.importorskip("jinja2")
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
 
+import sstoken_report.plugin
+from sstoken_plugins import SSTokenConfig, TokenSelector
+from sstoken_plugins.registry import plugin_manager
+from sstoken_report.page import render
 from sstoken_report.samples import Samples
 from sstoken_report.scoring import score
 from sstoken_report.table import Report
-from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
 
 from ..local import byte_llama, learned_adapter
 
@@ -31,6 +36,10 @@ ANSWERS = {
     "Code?": "def factorial(n):\n\treturn 1 if n < 2 else n * factorial(n - 1)\n" * 12,
     "One letter?": "a",
 }
+
+
+if not plugin_manager().has_plugin("report"):  # a checkout that is not the one installed
+    plugin_manager().register(sstoken_report.plugin, "report")
 
 
 @pytest.fixture(scope="session")
@@ -56,21 +65,36 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def make_report(model_dir, adapter, rows, tmp_path_factory):
-    def build(**options: Any) -> Report:
+def make_trainer(model_dir, adapter, rows, tmp_path_factory):
+    """TRL's own trainer: nothing here needs an integration."""
+
+    def build(**options: Any) -> SFTTrainer:
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_dir), adapter, is_trainable=True)
-        args = SSTokenSFTConfig(
+        args = SFTConfig(
             output_dir=str(tmp_path_factory.mktemp("out")),
-            sstoken=True,
             bf16=False,
             use_cpu=True,
             report_to=[],
             disable_tqdm=True,
             **options,
         )
-        trainer = SSTokenSFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
-        samples = Samples(trainer, trainer.get_train_dataloader(), len(rows))
-        return score(trainer, trainer.token_selector, samples, 0)
+        return SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_report(make_trainer, rows):
+    trainer = make_trainer()
+    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
+
+    def build(step: int = 0, **options: Any) -> Report:
+        """What would be selected of `rows` with these options of the selection."""
+        selector = TokenSelector(SSTokenConfig(**options))
+        with warnings.catch_warnings():  # that the base model is below a trained adapter is what is to be seen
+            warnings.simplefilter("ignore")
+            selector.attach(trainer.model)
+        return score(trainer, selector, samples, step)
 
     return build
 
@@ -78,3 +102,25 @@ def make_report(model_dir, adapter, rows, tmp_path_factory):
 @pytest.fixture(scope="session")
 def report(make_report) -> Report:
     return make_report()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from . import browsing
+
+    yield from browsing.start()
+
+
+@pytest.fixture(scope="session")
+def page(report, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page of `report`, anew."""
+    browser.get("about:blank")
+    browser.get(page.as_uri())
+    return browser

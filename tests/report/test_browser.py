@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("selenium")
 
-from selenium.webdriver import Chrome, ChromeOptions, Keys
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Keys
 from selenium.webdriver.common.action_chains import ActionChains
 
-from sstoken_report.page import render
+from sstoken_plugins import SSTokenConfig, TokenSelector
+from sstoken_plugins.registry import registered
 
-from .test_table import selected
+from .browsing import click, errors, fates, needs_browser, open_all, open_page, slide
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with its driver")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def page(report, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(report), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def opened(browser, page) -> Chrome:
-    browser.get(page.as_uri())
-    return browser
-
-
-def errors(browser: Chrome) -> list[dict[str, str]]:
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-def slide(browser: Chrome, name: str, value: float) -> None:
-    browser.execute_script(
-        "const slider = document.getElementById(arguments[0]); slider.value = arguments[1];"
-        "slider.dispatchEvent(new Event('input', { bubbles: true }));",
-        name,
-        str(value),
-    )
-
-
-def fates(browser: Chrome) -> list[bool]:
-    """Of the response tokens of all samples, as drawn."""
-    return browser.execute_script(
-        "return [...document.querySelectorAll('#samples .token')].map((token) => token.classList.contains('kept'));"
-    )
+pytestmark = needs_browser
 
 
 def test_data_are_shown_and_not_run(opened, report):
-    opened.find_element("id", "open-all").click()
+    open_all(opened)
     assert errors(opened) == []
     assert opened.execute_script("return window.pwned") is None
     assert opened.execute_script("return performance.getEntriesByType('resource').length") == 0
@@ -82,55 +31,105 @@ def test_data_are_shown_and_not_run(opened, report):
     assert fates(opened) == report.kept[report.response].tolist()
 
 
-def test_page_selects_as_the_core_does(opened, report):
-    opened.find_element("id", "open-all").click()
-    settings = [(rho, gamma) for rho in (0.01, 0.33, 0.55, 0.7, 1.0) for gamma in (0.0, 0.29, 0.6, 1.0)]
-    assert len(settings) == 20
-    for rho, gamma in settings:
-        slide(opened, "rho", rho)
-        slide(opened, "gamma", gamma)
-        expected = np.concatenate([selected(s, rho, gamma)[s["response"]] for s in report.samples()])
-        assert opened.execute_script("return Array.from(window.report.kept)") == expected.astype(int).tolist()
-        assert fates(opened) == expected.tolist()
-    opened.find_element("id", "reset").click()
-    assert fates(opened) == report.kept[report.response].tolist()
-    assert opened.find_element("id", "changes").text == "as in the report"
-    assert errors(opened) == []
+OPTIONS = {"signal": {"signal": "entropy"}}
+"""What a method cannot do without."""
+PARTS = ("top", "blend", "threshold")
+
+
+def has_controls(method: str) -> bool:
+    selector = TokenSelector(SSTokenConfig(strategy=method, **OPTIONS.get(method, {})))
+    return selector.method.controls(selector.progress(0)) is not None
+
+
+@pytest.mark.parametrize("method", filter(has_controls, registered("method")))
+def test_page_selects_as_the_core_does(method, make_report, browser, tmp_path):
+    """20 settings of the sliders, each against the core with these options."""
+    options = {"strategy": method, **OPTIONS.get(method, {})}
+    report = make_report(**options)
+    open_page(browser, report, tmp_path)
+    open_all(browser)
+    assert fates(browser) == report.kept[report.response].tolist()
+    controls = report.about["controls"]
+    rng = np.random.default_rng(0)
+    several = set()
+    for _ in range(20):
+        moved = {
+            controls[part]["option"]: slide(browser, part, rng.choice([0, 1, rng.random()], p=[0.1, 0.1, 0.8]))
+            for part in PARTS
+            if part in controls
+        }
+        again = make_report(**options, **moved)
+        expected = again.kept[report.response].tolist()
+        assert browser.execute_script("return Array.from(report.kept, Boolean)") == expected, moved
+        assert fates(browser) == expected
+        ranks = browser.execute_script("return Array.from(report.rank)")
+        assert ranks == again.columns["rank"][report.response].tolist(), moved
+        several.add(tuple(expected))
+    assert len(several) > 5
+    browser.find_element("id", "reset").click()
+    assert fates(browser) == report.kept[report.response].tolist()
+    assert browser.find_element("id", "changes").text == "as in the report"
+    assert errors(browser) == []
+
+
+def test_a_warm_up_shows_the_values_of_its_step(make_report, browser, tmp_path):
+    report = make_report(rel_warmup_steps=5)
+    assert "until step 5" in " ".join(report.about["notes"])
+    open_page(browser, report, tmp_path)
+    assert browser.find_element("css selector", "output[for=option-gamma]").text == "0"
+    gamma = slide(browser, "blend", 0.5)
+    expected = make_report(gamma=gamma)
+    open_all(browser)
+    assert fates(browser) == expected.kept[report.response].tolist()
 
 
 def test_views_switch(opened):
     colours = set()
-    for view in ("kept", "score", "rel", "attention"):
-        opened.execute_script(f"document.querySelector('input[value={view}]').click()")
+    names = opened.execute_script("return [...document.querySelectorAll('input[name=view]')].map((i) => i.value)")
+    assert {"kept", "score", "rel", "attention", "entropy", "log_prob", "history_log_prob"} <= set(names)
+    legend = "return getComputedStyle(document.querySelector('.legend .token.kept')).backgroundColor"
+    before = opened.execute_script(legend)
+    for view in names:
+        opened.execute_script("document.querySelector(`input[value=${arguments[0]}]`).click()", view)
         assert opened.execute_script("return document.body.dataset.view") == view
         tokens = opened.execute_script(
             "return [...document.querySelectorAll('#samples .token')].map((t) => getComputedStyle(t).backgroundColor)"
         )
         assert len(set(tokens)) > 1
         colours.add(tuple(tokens))
-    assert len(colours) == 4
+        assert opened.execute_script(legend) == before
+    assert len(colours) == len(names)
     assert errors(opened) == []
+
+
+def test_the_bar_follows_the_sliders(opened):
+    """The token whose numbers are shown says what the sliders made of it."""
+    dropped = opened.find_element("css selector", "#samples .token.dropped")
+    click(opened, dropped)
+    assert opened.find_element("id", "detail").text.split("\n")[1].startswith("dropped")
+    slide(opened, "top", 1)
+    assert "kept (in the report: dropped)" in opened.find_element("id", "detail").text
 
 
 def test_keyboard_alone_is_enough(opened):
     opened.execute_script("document.querySelector('details.sample summary').focus()")
     keys = ActionChains(opened)
-    keys.send_keys(Keys.TAB, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
+    keys.send_keys(Keys.TAB, Keys.TAB, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
     assert opened.execute_script("return document.activeElement.dataset.i") == "2"
     shown = opened.find_element("id", "detail").text
     assert all(word in shown for word in ("rank", "REL", "attention", "log-prob now", "log-prob history"))
     ActionChains(opened).send_keys(Keys.END, Keys.HOME).perform()
     assert opened.execute_script("return document.activeElement.dataset.i") == "0"
-    opened.execute_script("document.getElementById('rho').focus()")
+    opened.execute_script("document.getElementById('option-rho').focus()")
     ActionChains(opened).send_keys(Keys.ARROW_LEFT).perform()
-    assert opened.find_element("css selector", "output[for=rho]").text == "0.59"
+    assert opened.find_element("css selector", "output[for=option-rho]").text == "0.59"
 
 
 def test_phone(opened):
     phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
-        opened.find_element("id", "open-all").click()
+        open_all(opened)
         assert opened.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
         token = opened.find_elements("css selector", "#samples .token")[5]
         opened.execute_script("arguments[0].scrollIntoView({ block: 'center' }); arguments[0].click()", token)
@@ -164,27 +163,26 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize(
     "options",
     [
-        {"sstoken_gamma": 0.0},
-        {"sstoken_gamma": 1.0},
-        {"sstoken_strategy": "random"},
-        {"sstoken_strategy": "full"},
-        {"sstoken_strategy": "grounded"},
+        {"gamma": 0.0},
+        {"gamma": 1.0},
+        {"strategy": "random"},
+        {"strategy": "full"},
+        {"strategy": "grounded"},
     ],
     ids=str,
 )
 def test_what_is_not_there_is_not_offered(options, make_report, browser, tmp_path):
     report = make_report(**options)
-    (tmp_path / "report.html").write_text(render(report), encoding="utf-8")
-    browser.get((tmp_path / "report.html").as_uri())
+    open_page(browser, report, tmp_path)
     assert errors(browser) == []
-    disabled = browser.execute_script(
-        "return [...document.querySelectorAll('input:disabled')].map((i) => i.value || i.id)"
+    views = browser.execute_script("return [...document.querySelectorAll('input[name=view]')].map((i) => i.value)")
+    assert views[0] == "kept"
+    reads_history = options.get("gamma") == 1.0 or options.get("strategy") == "grounded"
+    assert ("rel" in views) == report.knows("rel") == reads_history
+    assert ("attention" in views) == report.knows("attention") == (options.get("gamma") == 0.0)
+    assert ("prompt_gain" in views) == (options.get("strategy") == "grounded")
+    assert "entropy" in views
+    sliders = browser.execute_script(
+        "return [...document.querySelectorAll('input[data-part]:enabled')].map((i) => i.dataset.part)"
     )
-    assert "kept" not in disabled
-    assert ("rel" in disabled) == (not report.knows("rel"))
-    assert ("attention" in disabled) == (not report.knows("attention"))
-    assert ("prompt_gain" in disabled) == (options.get("sstoken_strategy") != "grounded")
-    assert browser.find_element("id", "gamma").is_enabled() is False
-    assert browser.find_element("id", "rho").is_enabled() == (
-        options.get("sstoken_strategy") not in ("full", "grounded")
-    )
+    assert sliders == ([] if options.get("strategy") in ("full", "grounded") else ["top"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 
-from sstoken_plugins import History, hookimpl, Stored
+from sstoken_plugins import History, Stored, hookimpl
 from sstoken_plugins.registry import plugin_manager
 
 from .test_training import SGD, difference, losses, nf4, weights

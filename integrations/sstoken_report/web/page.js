@@ -3,17 +3,17 @@
 (() => {
   const report = readReport(JSON.parse(document.getElementById("data").textContent));
   const samples = document.getElementById("samples");
-  const [detail, changes] = ["detail", "changes"].map((id) => document.getElementById(id));
-  const scale = {}; // what counts as full colour, by view
-  let overview; // the timer of its next drawing, which waits until a slider rests
+  const [detail, changes, scale] = ["detail", "changes", "scale"].map((id) => document.getElementById(id));
+  const shades = new Map(measures(report).map(([name, , values]) => [name, { values, signed: false, deepest: 1 }]));
+  let later; // the timer of what waits until a slider rests
 
-  function view() {
-    return document.body.dataset.view;
-  }
+  const view = () => document.body.dataset.view;
 
-  function fullColour(name) {
-    const sizes = Float32Array.from(report[name], Math.abs).sort();
-    return sizes[Math.floor(0.98 * (sizes.length - 1))] || 1;
+  // What counts as the full colour, and whether there are two.
+  function measureShades({ values }) {
+    const sizes = Float32Array.from(values, Math.abs).filter(Number.isFinite).sort();
+    const deepest = sizes[Math.floor(0.98 * (sizes.length - 1))] || 1;
+    return { values, deepest, signed: values.some((value) => value < 0) && values.some((value) => value > 0) };
   }
 
   function paint(token) {
@@ -21,89 +21,106 @@
     token.classList.toggle("kept", report.kept[i] === 1);
     token.classList.toggle("dropped", report.kept[i] === 0);
     if (view() === "kept") return;
-    const value = report[view()][i];
-    token.classList.toggle("negative", value < 0);
-    token.style.setProperty("--v", Math.min(1, Math.abs(value) / scale[view()]).toFixed(3));
+    const { values, deepest, signed } = shades.get(view());
+    token.classList.toggle("negative", signed && values[i] < 0);
+    token.style.setProperty("--v", Math.min(1, Math.abs(values[i]) / deepest || 0).toFixed(3));
   }
 
   function paintAll() {
-    if (view() !== "kept") scale[view()] = fullColour(view());
-    document.querySelectorAll(".token").forEach(paint);
+    if (view() !== "kept") {
+      const values = measures(report).find(([name]) => name === view())[2];
+      const shade = measureShades({ values });
+      shades.set(view(), shade);
+      const sign = shade.signed || !shade.values.some((value) => value < 0) ? "" : "−";
+      scale.replaceChildren(
+        ...(shade.signed ? [element("span", {}, short(-shade.deepest)), element("i", { class: "below" })] : []),
+        element("span", {}, "0"), element("i"), element("span", {}, sign + short(shade.deepest)));
+    }
+    samples.querySelectorAll(".token").forEach(paint);
+  }
+
+  function status(i) {
+    const words = ["dropped", "kept"];
+    return words[report.kept[i]] + (report.kept[i] === report.trained[i] ? "" : ` (in the report: ${words[report.trained[i]]})`);
   }
 
   function showDetail(token) {
     const [i, t] = [Number(token.dataset.i), Number(token.dataset.t)];
     const number = report.samples.findIndex((sample) => i < sample.to);
     const { begin, from, to } = report.samples[number];
-    const probability = (value) => `${short(value)} (p ${Math.exp(value).toPrecision(2)})`;
-    const facts = [
-      ["", report.kept[i] ? "kept" : "dropped"],
-      ["rank", report.about.reselect ? `${report.rank[i]} of ${to - from}` : null],
-      ["score", report.score && short(report.score[i])],
-      ["REL", report.rel && short(report.rel[i])],
-      ["attention", report.attention && short(report.attention[i])],
-      ["gain from the prompt", report.prompt_gain && short(report.prompt_gain[i])],
-      ["log-prob now", probability(report.log_prob[i])],
-      ["log-prob history", report.history_log_prob && probability(report.history_log_prob[i])],
-      ["entropy", short(report.entropy[i])],
-      ["token", `${report.ids[report.tokens[t]]}, place ${t - begin}`],
-    ].filter(([, value]) => value !== null);
+    const facts = [["", status(i)]];
+    if (report.score) facts.push(["rank", report.rank[i] ? `${report.rank[i]} of ${to - from}` : "not eligible"]);
+    for (const [name, label, values] of measures(report)) {
+      const isLog = report.about.columns[name]?.log_probability;
+      facts.push([label, short(values[i]) + (isLog ? ` (p ${Math.exp(values[i]).toPrecision(2)})` : "")]);
+    }
+    facts.push(["token", `${report.ids[report.tokens[t]]}, place ${t - begin}`]);
     detail.replaceChildren(
       element("bdi", { class: `piece ${report.kept[i] ? "kept" : "dropped"}` }, visible(report.texts[report.tokens[t]])),
       ...facts.map(([label, value]) => element("span", {}, element("span", { class: "quiet" }, label ? `${label} ` : ""), value)));
-    document.querySelector(".token.shown")?.classList.remove("shown");
+    samples.querySelector(".token.shown")?.classList.remove("shown");
     token.classList.add("shown");
   }
 
-  function selectionChanged(rho, gamma) {
-    const changed = reselect(report, rho, gamma);
+  function selectionChanged(changed) {
     changes.textContent = changed
-      ? `${changed} of ${report.kept.length} tokens (${percent(changed, report.kept.length)}) change their fate`
+      ? `${changed} of ${report.kept.length} tokens (${percent(changed, report.kept.length)}) change their status`
       : "as in the report";
     paintAll();
-    document.querySelectorAll("details.sample").forEach((sample) => {
+    const shown = samples.querySelector(".token.shown");
+    if (shown) showDetail(shown);
+    samples.querySelectorAll("details.sample").forEach((sample) => {
       showTitle(report, Number(sample.dataset.sample), sample.firstElementChild);
     });
-    clearTimeout(overview);
-    overview = setTimeout(() => showOverview(report), 150);
+    clearTimeout(later);
+    later = setTimeout(() => { showOverview(report); updateList(); }, 150);
   }
 
-  function wireSlider(name, isUsable) {
-    const slider = document.getElementById(name);
-    const shown = document.querySelector(`output[for=${name}]`);
-    slider.disabled = !isUsable;
+  // A threshold moves in powers of ten, and its value is rounded to what one would write into a configuration.
+  const written = (value) => (value !== 0 && (value >= 1000 || value < 0.001) ? value.toExponential() : String(value));
+  const scales = {
+    threshold: {
+      position: Math.log10,
+      value: (position) => Number((10 ** position).toPrecision(3)),
+    },
+  };
+  const plain = { position: (value) => value, value: (position) => position };
+
+  function wireSlider(slider) {
+    const part = slider.dataset.part;
+    const { position, value } = scales[part] ?? plain;
+    const output = document.querySelector(`output[for="${slider.id}"]`);
     const reset = () => {
-      if (report.about[name] !== null) slider.value = report.about[name];
-      shown.textContent = report.about[name] ?? "–"; // a slider has steps, and may not stand where the report does
+      report.values[part] = report.controls[part].value;
+      slider.value = position(report.values[part]);
+      output.textContent = written(report.values[part]); // a slider has steps, and may not stand where the report does
     };
     reset();
     slider.addEventListener("input", () => {
-      shown.textContent = slider.value;
-      selectionChanged(...["rho", "gamma"].map((each) => (each === name ? Number(slider.value) : report[each])));
+      const moved = value(Number(slider.value));
+      output.textContent = written(moved);
+      selectionChanged(reselect(report, part, moved));
     });
     return reset;
   }
 
   for (const input of document.querySelectorAll("input[name=view]")) {
-    input.disabled = input.value !== "kept" && !report[input.value];
     input.addEventListener("change", () => {
       document.body.dataset.view = input.value;
       paintAll();
     });
   }
-  const kind = report.about.reselect;
-  const resets = [
-    wireSlider("rho", kind !== null),
-    wireSlider("gamma", kind === "sstoken" && report.rel !== null && report.attention !== null),
-  ];
-  document.getElementById("reset").addEventListener("click", () => {
+  const resets = [...document.querySelectorAll("input[data-part]")].map(wireSlider);
+  document.getElementById("reset")?.addEventListener("click", () => {
     resets.forEach((reset) => reset());
-    selectionChanged(report.about.rho, report.about.gamma);
+    rankAll(report);
+    report.kept.set(report.trained);
+    selectionChanged(0);
   });
   document.getElementById("open-all").addEventListener("click", (event) => {
     const open = event.target.getAttribute("aria-pressed") !== "true";
     event.target.setAttribute("aria-pressed", open);
-    document.querySelectorAll("details.sample").forEach((sample) => { sample.open = open; });
+    samples.querySelectorAll("details.sample").forEach((sample) => { sample.open = open; });
   });
 
   samples.append(...report.samples.map((_, number) => makeSample(report, number, paint)));
@@ -115,6 +132,7 @@
     });
   }
   samples.addEventListener("keydown", moveFocus);
+  const updateList = makeList(report, samples);
   showOverview(report);
   window.report = report; // to look around in the browser's console
 })();

@@ -6,20 +6,26 @@ const PROMPT = { whole: 220, head: 60, tail: 120 }; // longer prompts are shown 
 // Between joiners, so that Arabic letters on both sides keep their shapes.
 const partOfCharacter = "\u200d·\u200d";
 
+// Sum over the response tokens of a sample.
+const total = (values, { from, to }) => values.subarray(from, to).reduce((sum, one) => sum + one, 0);
+
 function sampleTitle(report, number) {
-  const { begin, end, from, to } = report.samples[number];
+  const sample = report.samples[number];
+  const { begin, end, from, to } = sample;
   let words = "";
   for (let t = begin; t < end && words.length < 90; t++) if (report.response[t]) words += report.texts[report.tokens[t]];
-  const kept = report.kept.subarray(from, to).reduce((sum, one) => sum + one, 0);
-  const gain = report.prompt_gain?.subarray(from, to).reduce((sum, one) => sum + one, 0);
-  const counts = [`${kept} of ${to - from} kept`, `${end - begin} tokens`];
-  if (gain !== undefined) counts.push(`the prompt gains ${short(gain)}`);
+  const counts = [`${total(report.kept, sample)} of ${to - from} kept`, `${end - begin} tokens`];
+  for (const [name, { label, per_document: summed }] of Object.entries(report.about.columns)) {
+    if (summed) counts.push(`${label} ${short(total(report.columns[name], sample))} in sum`);
+  }
+  if (report.rows[number] >= 0) counts.push(`row ${report.rows[number]}`);
   return [`Sample ${number + 1}`, counts.join(", "), words.replace(/\s+/g, " ").trim()];
 }
 
 function showTitle(report, number, summary) {
   const [name, counts, words] = sampleTitle(report, number);
-  summary.replaceChildren(element("b", {}, name), element("span", { class: "quiet" }, ` ${counts} `),
+  const link = element("a", { href: `#sample-${number + 1}`, class: "anchor", "aria-label": `Link to sample ${number + 1}` }, "#");
+  summary.replaceChildren(element("b", {}, name), " ", link, element("span", { class: "quiet" }, ` ${counts} `),
     element("bdi", { class: "words" }, words));
 }
 
@@ -80,7 +86,8 @@ function makeSample(report, number, paint) {
   const summary = element("summary");
   showTitle(report, number, summary);
   const text = element("div", { class: "text", dir: "auto", role: "group", "aria-label": `Tokens of sample ${number + 1}` });
-  const details = element("details", { class: "sample", "data-sample": number }, summary, text);
+  const details = element("details",
+    { class: "sample", id: `sample-${number + 1}`, "data-sample": number }, summary, text);
   details.addEventListener("toggle", () => {
     if (!details.open || text.hasChildNodes()) return;
     const { begin, from } = report.samples[number];
