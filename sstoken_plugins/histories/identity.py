@@ -16,14 +16,15 @@ from .base import TrainingRun
 
 # Entries of a model's configuration that change no log-probability: where it came from, what it returns beside logits,
 # how it begins and is regularised in training, which kernels run it, which tokens generation and padding use.
-COSMETIC = frozenset(
-    """_name_or_path name_or_path transformers_version torch_dtype dtype use_cache architectures auto_map
-    attn_implementation _attn_implementation _attn_implementation_internal _experts_implementation
-    pad_token_id bos_token_id eos_token_id decoder_start_token_id is_decoder task_specific_params
-    return_dict output_attentions output_hidden_states output_router_logits router_aux_loss_coef
-    id2label label2id num_labels problem_type finetuning_task initializer_range initializer_factor
-    pretraining_tp chunk_size_feed_forward quantization_config unsloth_version unsloth_fixed""".split()
-)
+COSMETIC = frozenset((
+    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures",
+    "auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
+    "_experts_implementation", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id",
+    "is_decoder", "task_specific_params", "return_dict", "output_attentions", "output_hidden_states",
+    "output_router_logits", "router_aux_loss_coef", "id2label", "label2id", "num_labels", "problem_type",
+    "finetuning_task", "initializer_range", "initializer_factor", "pretraining_tp", "chunk_size_feed_forward",
+    "quantization_config", "unsloth_version", "unsloth_fixed",
+))  # fmt: skip
 WORDS = 1 << 14
 """Tensors are hashed in rows of so many words of 8 bytes."""
 

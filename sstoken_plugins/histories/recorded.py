@@ -126,9 +126,9 @@ class RecordedHistory(StoredHistory):
         if n_off > max(1, FEW * len(then)):
             worst = int(difference.argmax())
             raise refused(
-                "{history_store} is {folder!r}, but its log-probabilities are not this model's: {n} of {all} tokens of "
-                "the first micro-batch differ by more than {allowed:.3g} nats (one was recorded as {then:.3f} and is "
-                "{now:.3f} now). Weights, configuration, or the libraries that run the model are others than those "
+                "{history_store} is {folder!r}, but its log-probabilities are not this model's: {n} of {all} tokens "
+                "of the first micro-batch differ by more than {allowed:.3g} nats (one was recorded as {then:.3f} and "
+                "is {now:.3f} now). Weights, configuration, or the libraries that run the model are others than those "
                 "that it was recorded with. Record into another folder.",
                 folder=self.options.history_store,
                 n=n_off,

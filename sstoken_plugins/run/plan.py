@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
 from ..signals import Signal
+from .guard import checked, guarded
 
 
 class Plan:
@@ -114,14 +117,15 @@ class Plan:
         """The selection that follows from measurements.
 
         Raises:
-            TypeError: if the method or a signal returns something else than one number for each token.
+            PluginError: if the method or a signal fails, or returns something else than one number for each token.
         """
+        documents, progress = measured.documents, measured.progress
+        name = self._config.strategy
         signals = {
-            name: self._checked("signal", name, self.signals[name](measured), measured)
-            for name in self.method.signals(measured.progress)
+            each: self._call("signal", each, self.signals[each], "__call__", measured, measured)
+            for each in guarded("method", name, self.method, "signals", progress)
         }
-        weights = self.method.weights(signals, measured.documents, measured.progress)
-        weights = self._checked("method", self._config.strategy, weights, measured)
+        weights = self._call("method", name, self.method, "weights", measured, signals, documents, progress)
         if self._config.has_data_weights:
             weights = weights * self._weights_of_data(measured)
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
@@ -136,13 +140,7 @@ class Plan:
             )
         return weights
 
-    def _checked(self, kind: str, name: str, values: Tensor, measured: Measurements) -> Tensor:
-        expected = measured.documents.ids.shape
-        if not isinstance(values, Tensor) or values.shape != expected:
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
-            where = type(self.method if kind == "method" else self.signals[name]).__module__
-            raise TypeError(
-                f"The {kind} {name!r} of {where} returned {got}, where one number for each token was expected: shape "
-                f"{tuple(expected)}."
-            )
-        return values
+    @staticmethod
+    def _call(kind: str, name: str, owner: Any, method: str, measured: Measurements, *arguments: Any) -> Tensor:
+        values = guarded(kind, name, owner, method, *arguments)
+        return checked(kind, name, owner, method, values, measured.documents.ids)

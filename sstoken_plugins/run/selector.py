@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import registry
 from ..config import SSTokenConfig
 from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
 from ..data.loading import BatchLookup, Lookup
@@ -22,6 +21,7 @@ from ..model import TokenForward
 from ..model.head import output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
 from .engine import Engine
+from .guard import guarded, notify
 from .health import Health, require_finite
 from .loss_path import LossPath
 from .metrics import Metrics
@@ -57,7 +57,7 @@ class TokenSelector:
         self.data_weights: DataWeights | None = None
         self._engine = Engine(self.plan.measurements)
         self._loss = LossPath(config, self.plan.selects)
-        self._health = Health(config.strategy)
+        self._health = Health(config.strategy, self.method)
         self._model: nn.Module | None = None
         self._run = TrainingRun()
         self._vocabulary = self._passes = 0
@@ -220,7 +220,7 @@ class TokenSelector:
         self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
-        self.method.step_end(self.progress(step), self._run.reduce)
+        guarded("method", self.config.strategy, self.method, "step_end", self.progress(step), self._run.reduce)
 
     # What a checkpoint holds
 
@@ -258,8 +258,8 @@ class TokenSelector:
         self._passes += 1
         selection = self.select(measured)
         self._health.watch(selection, trained, n_kept)
-        self.method.observe(selection)
-        registry.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
+        guarded("method", self.config.strategy, self.method, "observe", selection)
+        notify("observe", selection=selection, record=self.metrics.record)
         return selection
 
     def _require_attached(self) -> None:

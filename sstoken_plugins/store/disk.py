@@ -71,7 +71,9 @@ class DiskStore:
             if isinstance(value, Mapping) and isinstance(was, Mapping):
                 # Another version of a library may know entries that this one does not.
                 of = f"{name} ({{}})"
-                others = [(of.format(key), was[key], value[key]) for key in value if was.get(key, value[key]) != value[key]]
+                others = [
+                    (of.format(key), was[key], value[key]) for key in value if was.get(key, value[key]) != value[key]
+                ]
             else:
                 others = [] if was == value else [(name, was, value)]
             for what, theirs, ours in others[:1]:
