@@ -32,6 +32,7 @@ class SSTokenCheckpoint(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.step: int | None = None
+        self.best_metric: float | None = None
         self.alone = True
         self.files: dict[str, Any] = {}
 
@@ -39,7 +40,7 @@ class SSTokenCheckpoint(TrainerCallback, ExportableState):
         if self.folder is not None:
             self.files = {name: _entry(self.folder / name) for name in sorted(_names(self.folder, self.alone))}
             self.folder = None
-        return {"args": {}, "attributes": {"step": self.step, "files": self.files}}
+        return {"args": {}, "attributes": {"step": self.step, "best_metric": self.best_metric, "files": self.files}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A state that is resumed from a run without selection has no place for it.
@@ -51,13 +52,15 @@ class Contents:
     """What `trainer_state.json` says of a checkpoint.
 
     Attributes:
-        global_step: that the trainer will continue from.
-        step: at which the files were listed; None if they were not.
+        global_step, best_metric: that the trainer will continue from.
+        step, listed_metric: the same, when the files were listed; None if they were not.
         files: name -> [size, digest].
     """
 
     global_step: int
+    best_metric: float | None
     step: int | None
+    listed_metric: float | None
     files: dict[str, tuple[int, str]]
 
 
@@ -70,7 +73,9 @@ def read(checkpoint: Path) -> Contents:
         state = json.loads((checkpoint / TRAINER_FILE).read_text(encoding="utf-8"))
         listed = (state.get("stateful_callbacks") or {}).get(SSTokenCheckpoint.__name__, {}).get("attributes", {})
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in (listed.get("files") or {}).items()}
-        return Contents(int(state["global_step"]), listed.get("step"), files)
+        return Contents(
+            int(state["global_step"]), state.get("best_metric"), listed.get("step"), listed.get("best_metric"), files
+        )
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{TRAINER_FILE} is damaged ({type(error).__name__}: {error})") from error
 
@@ -107,6 +112,8 @@ def mixed_up(checkpoint: Path) -> str | None:
                        (TRAINER_FILE, known.global_step)):  # fmt: skip
         if step != known.step:
             return f"{what} says step {step}, but it was saved at step {known.step}"
+    if known.best_metric != known.listed_metric:
+        return f"{TRAINER_FILE} says a `best_metric` of {known.best_metric}, but it was {known.listed_metric}"
     for name, (_, digest) in known.files.items():
         if _digest(checkpoint / name) != digest:
             return f"{name} is not the file that was saved with it"

@@ -18,9 +18,11 @@ from sstoken_plugins.run.guard import notify
 from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
 from .compat import fsdp_version
 from .contents import TRAINER_FILE, SSTokenCheckpoint
+from .data import LOOKED_AT
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
+from .rows import problems_of_tokens
 from .state import STATE_FILE, load_state, save_state
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
@@ -62,6 +64,7 @@ class SSTokenTrainerMixin:
         if reason := self.needs_framework_loss():
             selector.use_framework_loss(reason)
         selector.attach(self.model, run)
+        refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
@@ -166,6 +169,7 @@ class SSTokenTrainerMixin:
         for callback in self.callback_handler.callbacks if is_checkpoint else ():
             if isinstance(callback, SSTokenCheckpoint):
                 callback.folder, callback.step = folder, self.state.global_step
+                callback.best_metric = self.state.best_metric
                 callback.alone = self.args.world_size == 1
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:

@@ -87,8 +87,8 @@ class Health:
         if not largest <= LARGEST_WEIGHT:
             raise FloatingPointError(
                 f"{who} gave a token the weight {float(largest):g} in step {step}, and {LARGEST_WEIGHT:g} is the "
-                "largest that can be learned with: beside it no other token counts, and gradients overflow. Bound what "
-                "its `weights` returns, or report this to its author."
+                "largest that can be learned with: beside it no other token counts, and gradients overflow. Bound "
+                "what its `weights` returns, or report this to its author."
             )
         n_kept = int(selection.kept.sum())
         if watched.n_kept is not None and n_kept > watched.n_kept:

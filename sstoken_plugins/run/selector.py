@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import SSTokenConfig
-from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
+from ..data import IGNORE_INDEX, BatchIndex, DataWeights, MicroBatch, Progress
+from ..data.checks import check_form, check_values
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..histories import History, TrainingRun
@@ -18,7 +19,7 @@ from ..histories.recorded import RecordedHistory
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
-from ..model.head import output_head, vocabulary_size
+from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
 from .engine import Engine
 from .guard import guarded, notify
@@ -60,7 +61,7 @@ class TokenSelector:
         self._health = Health(config.strategy, self.method)
         self._model: nn.Module | None = None
         self._run = TrainingRun()
-        self._vocabulary = self._passes = 0
+        self._vocabulary = self._passes = self.n_tokens = 0
 
     @property
     def needs(self) -> frozenset[str]:
@@ -77,6 +78,7 @@ class TokenSelector:
             Refused: if this model cannot serve what was asked for.
         """
         self._vocabulary = vocabulary_size(output_head(model))
+        self.n_tokens = known_tokens(model)
         self._run = dataclasses.replace(
             run or TrainingRun(), record=self.metrics.record, relies_on_history=self.plan.relies_on_history
         )
@@ -96,7 +98,8 @@ class TokenSelector:
     @property
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
-        return BatchLookup(self.history.lookup() if self.history is not None else None, self.data_weights)
+        of_history = self.history.lookup() if self.history is not None else None
+        return BatchLookup(self.n_tokens, of_history, self.data_weights)
 
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
@@ -126,6 +129,9 @@ class TokenSelector:
             Refused: if it has to be, and the options or the method exclude it.
         """
         self._require_attached()
+        check_form(inputs)
+        if inputs["labels"].device.type == "cpu" and BatchIndex.carried_by(inputs) is None:
+            check_values(inputs, self.n_tokens)  # what the data loader has made was looked at there
         return self._loss.is_framework(model, inputs)
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
