@@ -6,10 +6,11 @@ checkpoint was finished, and tells afterwards whether all of it is still there, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,23 +25,31 @@ _READ_TOO = frozenset(("adapter_config.json", "sstoken.json"))
 _NOT_READ = frozenset(("training_args.bin",))
 # A larger file is known by as many bytes of it, in pieces all over it: hashing gigabytes would make every save wait.
 _PIECE, _PIECES = 1 << 20, 64
+_CALLBACKS = "stateful_callbacks"
 
 
 class SSTokenCheckpoint(TrainerCallback, ExportableState):
-    """Exports the list; its name is the key in `trainer_state.json`. `folder` is set while one is being saved."""
+    """Exports the list; the name of this class is its key in `trainer_state.json`."""
 
     def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.step: int | None = None
-        self.best_metric: float | None = None
-        self.alone = True
-        self.files: dict[str, Any] = {}
+        self._saving: tuple[Path, Any, bool] | None = None
+        self.listed: dict[str, Any] = {}
+
+    def saving(self, folder: Path, trainer_state: Any, alone: bool) -> None:
+        """Tells it, while a checkpoint is being saved, where; `alone`: by the only process of the run."""
+        self._saving = (folder, trainer_state, alone)
 
     def state(self) -> dict[str, Any]:
-        if self.folder is not None:
-            self.files = {name: _entry(self.folder / name) for name in sorted(_names(self.folder, self.alone))}
-            self.folder = None
-        return {"args": {}, "attributes": {"step": self.step, "best_metric": self.best_metric, "files": self.files}}
+        """Called when everything else was written, and the trainer's own state is what it will be in the file."""
+        if self._saving is not None:
+            folder, trainer_state, alone = self._saving
+            self._saving = None
+            self.listed = {
+                "step": trainer_state.global_step,
+                "state": _digest_of_state(dataclasses.asdict(trainer_state)),
+                "files": {name: _entry(folder / name) for name in sorted(_names(folder, alone))},
+            }
+        return {"args": {}, "attributes": {"listed": self.listed}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # A state that is resumed from a run without selection has no place for it.
@@ -52,15 +61,15 @@ class Contents:
     """What `trainer_state.json` says of a checkpoint.
 
     Attributes:
-        global_step, best_metric: that the trainer will continue from.
-        step, listed_metric: the same, when the files were listed; None if they were not.
-        files: name -> [size, digest].
+        global_step: that the trainer will continue from.
+        is_as_listed: whether the trainer's own state is what it was when the files were listed.
+        step: at which they were; None if they were not.
+        files: name -> (size, digest).
     """
 
     global_step: int
-    best_metric: float | None
+    is_as_listed: bool
     step: int | None
-    listed_metric: float | None
     files: dict[str, tuple[int, str]]
 
 
@@ -71,12 +80,12 @@ def read(checkpoint: Path) -> Contents:
     """
     try:
         state = json.loads((checkpoint / TRAINER_FILE).read_text(encoding="utf-8"))
-        listed = (state.get("stateful_callbacks") or {}).get(SSTokenCheckpoint.__name__, {}).get("attributes", {})
-        files = {str(name): (int(size), str(digest)) for name, (size, digest) in (listed.get("files") or {}).items()}
-        return Contents(
-            int(state["global_step"]), state.get("best_metric"), listed.get("step"), listed.get("best_metric"), files
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        own = (state.get(_CALLBACKS) or {}).get(SSTokenCheckpoint.__name__, {}).get("attributes", {})
+        listed = own.get("listed") or {}
+        files = {str(name): (int(size), str(digest)) for name, (size, digest) in listed.get("files", {}).items()}
+        as_listed = listed.get("state") == _digest_of_state(state)
+        return Contents(int(state["global_step"]), as_listed, listed.get("step"), files)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{TRAINER_FILE} is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -85,7 +94,7 @@ def lacking(checkpoint: Path) -> str | None:
     try:
         files = read(checkpoint).files
     except OSError as error:
-        return f"{TRAINER_FILE} cannot be read ({error.strerror})"
+        return f"{TRAINER_FILE} cannot be read: {error.strerror}"
     except ValueError as error:
         return str(error)
     for name, (size, _) in files.items():
@@ -100,23 +109,23 @@ def lacking(checkpoint: Path) -> str | None:
 def mixed_up(checkpoint: Path) -> str | None:
     """What of a complete checkpoint is not what was saved, if anything is; None otherwise."""
     known = read(checkpoint)
-    number = checkpoint.name.rpartition("-")[2]
     if known.step is None:
-        if (checkpoint / "sstoken.json").exists():
-            return (
-                f"its {TRAINER_FILE} does not know its sstoken.json: one of them is of another run, or of an earlier "
-                "version of sstoken-plugins"
-            )
-        return None
-    for what, step in (("its folder's name", int(number) if number.isdigit() else known.step),
-                       (TRAINER_FILE, known.global_step)):  # fmt: skip
-        if step != known.step:
-            return f"{what} says step {step}, but it was saved at step {known.step}"
-    if known.best_metric != known.listed_metric:
-        return f"{TRAINER_FILE} says a `best_metric` of {known.best_metric}, but it was {known.listed_metric}"
+        if not (checkpoint / "sstoken.json").exists():
+            return None
+        return (
+            f"its {TRAINER_FILE} does not know its sstoken.json: one of them is of another run, or of an earlier "
+            "version of sstoken-plugins"
+        )
+    number = checkpoint.name.removeprefix("checkpoint-")
+    if number.isdigit() and int(number) != known.step:
+        return f"its folder is named after step {number}, but it was saved at step {known.step}"
+    if known.global_step != known.step:
+        return f"its {TRAINER_FILE} says step {known.global_step}, but it was saved at step {known.step}"
+    if not known.is_as_listed:
+        return f"{TRAINER_FILE} was changed after it was saved"
     for name, (_, digest) in known.files.items():
         if _digest(checkpoint / name) != digest:
-            return f"{name} is not the file that was saved with it"
+            return f"{name} is not the file that was saved with the others"
     return None
 
 
@@ -144,3 +153,8 @@ def _digest(path: Path) -> str:
             file.seek((size - _PIECE) * piece // (_PIECES - 1))
             digest.update(file.read(_PIECE))
         return f"pieces {digest.hexdigest()}"
+
+
+def _digest_of_state(state: Mapping[str, Any]) -> str:
+    own = {name: value for name, value in state.items() if name != _CALLBACKS}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()

@@ -99,5 +99,13 @@ def _replace(path: Path, write: Any) -> None:
     try:
         write(unfinished)
         os.replace(unfinished, path)
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        if not isinstance(error, OSError) and "I/O" not in str(error):
+            raise
+        raise OSError(
+            getattr(error, "errno", None) or 0,
+            f"{path} could not be written ({getattr(error, 'strerror', None) or error}): this checkpoint is incomplete "
+            "and will be passed over; those before it are whole. Make room, and resume.",
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)

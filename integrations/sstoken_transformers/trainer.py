@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from sstoken_plugins import TokenSelector, TrainingRun
+from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
 from sstoken_plugins.errors import refuse
-from sstoken_plugins.run.guard import notify
+from sstoken_plugins.guard import blame
 
 from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
 from .compat import fsdp_version
@@ -70,7 +70,8 @@ class SSTokenTrainerMixin:
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Steps(selector))
         self.add_callback(SSTokenCheckpoint())
-        notify("watch", trainer=self, selector=selector)
+        with blame():
+            registry.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
@@ -168,9 +169,7 @@ class SSTokenTrainerMixin:
         save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
         for callback in self.callback_handler.callbacks if is_checkpoint else ():
             if isinstance(callback, SSTokenCheckpoint):
-                callback.folder, callback.step = folder, self.state.global_step
-                callback.best_metric = self.state.best_metric
-                callback.alone = self.args.world_size == 1
+                callback.saving(folder, self.state, alone=self.args.world_size == 1)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:

@@ -66,7 +66,7 @@ class RecordedHistory(StoredHistory):
         assert options.history_store is not None  # granted by the options
         try:
             self.store = DiskStore(Path(options.history_store).expanduser())
-        except StoreError as error:
+        except (StoreError, RuntimeError) as error:  # "~somebody" may be nobody
             raise refused("{history_store}: {error}", error=error) from error
         if not self.store.exists and not options.history_record:
             raise refused(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..guard import origin
 from ..measure import Measurements
 from ..methods import Method, Selection
 from ..model.transfer import to_host
-from .guard import origin
 
 LARGEST_WEIGHT = 1e4
 

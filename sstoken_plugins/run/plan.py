@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,11 +9,11 @@ from .. import registry
 from ..config import SSTokenConfig
 from ..data import MicroBatch, Progress
 from ..errors import Problem, Refused, refuse, refused
+from ..guard import checked
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
 from ..signals import Signal
-from .guard import checked, guarded
 
 
 class Plan:
@@ -81,6 +79,7 @@ class Plan:
         divisor, counts = self._config.divisor, batch.counts
         n_response = counts.n_response
         per_document: Tensor | None = self.method.denominator(counts, progress)
+        checked("method", self._config.strategy, self.method, "denominator", per_document, n_response)
         if divisor == "response":
             per_document = n_response
         elif divisor == "samples":
@@ -121,11 +120,13 @@ class Plan:
         """
         documents, progress = measured.documents, measured.progress
         name = self._config.strategy
+        ids = documents.ids
         signals = {
-            each: self._call("signal", each, self.signals[each], "__call__", measured, measured)
-            for each in guarded("method", name, self.method, "signals", progress)
+            each: checked("signal", each, self.signals[each], "__call__", self.signals[each](measured), ids)
+            for each in self.method.signals(progress)
         }
-        weights = self._call("method", name, self.method, "weights", measured, signals, documents, progress)
+        weights = self.method.weights(signals, documents, progress)
+        weights = checked("method", name, self.method, "weights", weights, ids)
         if self._config.has_data_weights:
             weights = weights * self._weights_of_data(measured)
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
@@ -139,8 +140,3 @@ class Plan:
                 "before the data loader is made (`TokenSelector.data_weights`)."
             )
         return weights
-
-    @staticmethod
-    def _call(kind: str, name: str, owner: Any, method: str, measured: Measurements, *arguments: Any) -> Tensor:
-        values = guarded(kind, name, owner, method, *arguments)
-        return checked(kind, name, owner, method, values, measured.documents.ids)

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import registry
 from ..config import SSTokenConfig
 from ..data import IGNORE_INDEX, BatchIndex, DataWeights, MicroBatch, Progress
 from ..data.checks import check_form, check_values
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
+from ..guard import blame
 from ..histories import History, TrainingRun
 from ..histories.recorded import RecordedHistory
 from ..measure import Measurements
@@ -22,7 +24,6 @@ from ..model import TokenForward
 from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
 from .engine import Engine
-from .guard import guarded, notify
 from .health import Health, require_finite
 from .loss_path import LossPath
 from .metrics import Metrics
@@ -48,6 +49,7 @@ class TokenSelector:
         Refused: for what the chosen method and history can tell without the model.
     """
 
+    @blame()
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
         self.metrics = Metrics()
@@ -68,6 +70,7 @@ class TokenSelector:
         """The measurements that may be taken at any step."""
         return frozenset(self.plan.measurements)
 
+    @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
         """Prepares the model, before it is wrapped for distributed training.
 
@@ -101,6 +104,7 @@ class TokenSelector:
         of_history = self.history.lookup() if self.history is not None else None
         return BatchLookup(self.n_tokens, of_history, self.data_weights)
 
+    @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
 
@@ -134,6 +138,7 @@ class TokenSelector:
             check_values(inputs, self.n_tokens)  # what the data loader has made was looked at there
         return self._loss.is_framework(model, inputs)
 
+    @blame()
     def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
         """The training pass of a micro-batch, and what to learn from it.
 
@@ -156,6 +161,7 @@ class TokenSelector:
         forward, known = self._engine.training_pass(model, batch, self.plan.needs_at(progress), n_kept)
         return forward, self._learn(batch, known, progress, forward.log_probs, n_kept)
 
+    @blame()
     def filtered_labels(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[Tensor, Selection]:
         """The labels that are left when the dropped tokens have lost theirs, (B, S) int64, and the selection.
 
@@ -171,11 +177,13 @@ class TokenSelector:
         selection = self._learn(batch, known, progress, known["log_probs"], self._n_kept(batch, progress))
         return torch.where(selection.kept, inputs["labels"], IGNORE_INDEX), selection
 
+    @blame()
     @torch.no_grad()
     def select(self, measured: Measurements) -> Selection:
         """The selection that follows from known measurements; runs no model."""
         return self.plan.select(measured)
 
+    @blame()
     @torch.no_grad()
     def inspect(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> Selection:
         """What `forward` would select, without learning from it: no gradient, no metric, no random number drawn, no
@@ -205,11 +213,13 @@ class TokenSelector:
             )
         return Recorder(self.history, "unprompted" in self.needs)
 
+    @blame()
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
         self.uses_framework_loss(model, inputs)
         return recorder.record(self._engine.passes(model), MicroBatch.of(inputs))
 
+    @blame()
     def step_end(self, step: int, epoch: float | None = None) -> None:
         """To be called after every optimizer step; `step` counts them from 1, `epoch` is how many were done.
 
@@ -226,7 +236,7 @@ class TokenSelector:
         self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
-        guarded("method", self.config.strategy, self.method, "step_end", self.progress(step), self._run.reduce)
+        self.method.step_end(self.progress(step), self._run.reduce)
 
     # What a checkpoint holds
 
@@ -234,11 +244,13 @@ class TokenSelector:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
         return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
 
+    @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
         history = self.history.state_dict() if self.history is not None else {}
         return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
 
+    @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores `state_dict`."""
         mine = {name: value for name, value in state.items() if not name.startswith("method.")}
@@ -264,8 +276,8 @@ class TokenSelector:
         self._passes += 1
         selection = self.select(measured)
         self._health.watch(selection, trained, n_kept)
-        guarded("method", self.config.strategy, self.method, "observe", selection)
-        notify("observe", selection=selection, record=self.metrics.record)
+        self.method.observe(selection)
+        registry.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
         return selection
 
     def _require_attached(self) -> None:

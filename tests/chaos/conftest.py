@@ -19,7 +19,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
     rows = LEDGER.rows()
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        cells = [
-            text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths))
-        ]
-        terminalreporter.write_line("  ".join(cells))
+        name, *numbers = row
+        cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+        terminalreporter.write_line("  ".join([name.ljust(widths[0]), *cells]))

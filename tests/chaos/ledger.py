@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sstoken_plugins.errors import Refused
-from sstoken_plugins.run.guard import PluginError
+from sstoken_plugins.guard import PluginError
 from sstoken_plugins.store import StoreError
 
 NAMED = (Refused, StoreError, PluginError, FloatingPointError)
@@ -73,7 +73,7 @@ class Ledger:
             ) from error
         if not same(result):
             self.note(kind, "silent")
-            raise AssertionError(f"{kind}, {case!r} went on without a word, to another result: {result!r}")
+            raise AssertionError(f"{kind}, {case!r} went on without a word, to another result: {str(result)[:200]}")
         self.note(kind, "survived")
         return "survived"
 

@@ -28,7 +28,7 @@ from sstoken_plugins import (
     weighted_nll,
 )
 from sstoken_plugins.registry import plugin_manager
-from sstoken_plugins.run.guard import PluginError
+from sstoken_plugins.guard import PluginError
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
