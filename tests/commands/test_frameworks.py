@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 
@@ -137,7 +136,7 @@ def test_a_third_framework_is_a_class_and_a_hook(tmp_path):
         "    print('\\nCOMMAND', *command[:1], flush=True)\n"
         "    print('\\nSTATUS', main(command), flush=True)\n"
     )
-    status, printed = processes.run(sys.executable, "-m", "runpy", tmp_path / "go.py", PYTHONPATH=_search_path())
+    status, printed = processes.run(sys.executable, tmp_path / "go.py", PYTHONPATH=f"{TOP}:{TOP}/integrations")
     assert status == 0, printed[-4000:]
     _, record, doctor, refused, inspect = printed.split("\nCOMMAND ")
     assert "History recorded: 6 new samples" in record
@@ -151,9 +150,3 @@ def test_a_third_framework_is_a_class_and_a_hook(tmp_path):
     assert "4 samples, step 0" in inspect
     assert "STATUS 0" in inspect
     assert (tmp_path / "shown" / "sstoken-inspect.html").is_file()
-
-
-def _search_path() -> str:
-    """Of this process, so that a checkout that is not installed finds itself."""
-    integrations = importlib.util.find_spec("sstoken_commands").submodule_search_locations[0]
-    return ":".join([str(TOP), str(TOP / "integrations"), str(integrations).removesuffix("/sstoken_commands")])
