@@ -1,6 +1,6 @@
 """The base model: a small Llama, pre-trained here on the old skills, and kept in the user's cache folder.
 
-    python recipes/testbed/base.py            # makes it, or finds it, and says what it can do
+python recipes/testbed/base.py            # makes it, or finds it, and says what it can do
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Recipe:
     steps: int = 1200
     batch: int = 96
     learning_rate: float = 3e-3
-    noise: float = 0.02  # share of the answers' words that are any word: without, the model would be surer than any real
+    noise: float = (
+        0.02  # share of the answers' words that are any word: without, the model would be surer than any real
+    )
     seed: int = 0
 
     @property

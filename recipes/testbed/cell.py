@@ -36,31 +36,37 @@ class Cell:
     seed: int
     options: dict[str, Any] = field(default_factory=dict)  # of the selection: `sstoken_` goes in front of each name
     regime: str = "many"  # the name that tables show, of the two numbers below
-    samples: int = 384
+    samples: int = 640
     epochs: int = 1
     learning_rate: float = 3e-3
-    batch: int = 8
+    batch: int = 16
     lora_r: int = 8
+    split: str = "test"  # which held-out items are measured: "test", or "validation" where this cell is to choose
     items_seed: int = 0  # of the held-out items
     new_items: int = 200
-    old_items: int = 32  # of each old skill
+    old_items: int = 24  # of each old skill
+    aimed: int = 200  # training samples on which REL's aim is measured
 
     @property
     def name(self) -> str:
-        chosen = "".join(f"-{name}={value:g}" for name, value in self.options.items() if isinstance(value, int | float))
+        chosen = "".join(
+            f"-{name}={value:g}" for name, value in self.options.items() if isinstance(value, int | float)
+        )
         rate = f"{self.learning_rate:g}"
-        return f"{self.regime}-{self.flaw}-{self.arm}{chosen}-lr{rate}-items{self.items_seed}-seed{self.seed}"
+        of = f"{self.split}{self.items_seed}-seed{self.seed}"
+        return f"{self.regime}-{self.flaw}-{self.arm}{chosen}-lr{rate}-{of}"
 
 
 def run(cell: Cell, base: Path, device: str = "cpu") -> dict[str, Any]:
     """Trains and measures: the cell's settings and results, as JSON values.
 
-    `test` and `validation` each hold, of items of their own: `new`, a 0 or 1 for each item of the new skill answered
-    exactly; `old`, the same for each old skill; and of the new skill's right answers `loss`, mean nats per token, and
-    `loss_tempered`, at the temperature that is best for the validation items.
+    Of the items of `cell.split`: `new`, a 0 or 1 for each item of the new skill answered exactly; `old`, the same for
+    each old skill; and of the new skill's right answers `loss`, mean nats per token, and `loss_tempered`, at the
+    temperature that is best for the validation items. `auc`: of REL, and of the log-probability now and before, over
+    training tokens, the chance that a sound one is above a spoiled one.
     """
     _set_up()
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     samples = training_data(cell)
     oracle.KNOWN.start(samples)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -81,15 +87,14 @@ def run(cell: Cell, base: Path, device: str = "cpu") -> dict[str, Any]:
             "all": time.perf_counter() - started,
             "set_up": ready - started,
             "training": trained - ready,
+            "cpu": time.process_time() - started_cpu,
         },
     }
 
 
 def training_data(cell: Cell) -> list[Sample]:
     """The same for all arms of a seed."""
-    avoid = frozenset(
-        item for split in ("validation", "test") for item in _held_out(split, cell)[0]
-    )
+    avoid = frozenset(item for split in ("validation", "test") for item in _held_out(split, cell)[0])
     return FLAWS[cell.flaw](cell.samples, random.Random(f"{cell.flaw} {cell.samples} {cell.seed}"), avoid)
 
 
@@ -151,39 +156,34 @@ def _loaded(base: Path) -> tuple[Any, Any]:
 
 
 def _measured(cell: Cell, model: Any, samples: list[Sample]) -> dict[str, Any]:
-    spoiled = [bad for sample in samples for bad in sample.spoiled]
-    current = measure.label_log_probs(model, samples)
+    some = samples[:: max(1, len(samples) // cell.aimed)]
+    spoiled = [bad for sample in some for bad in sample.spoiled]
+    current = measure.label_log_probs(model, some)
     with model.disable_adapter():
-        before = measure.label_log_probs(model, samples)
+        before = measure.label_log_probs(model, some)
     model.merge_adapter()  # measuring is faster so
-    temperature = 1.0
-    result: dict[str, Any] = {}
-    for split in ("validation", "test"):
-        new, old = _held_out(split, cell)
-        scores, tokens = measure.log_probs(model, measure.answers(new))
-        if split == "validation":
-            temperature = measure.best_temperature(scores, tokens)
-        every = measure.exact(model, [*new, *(item for items in old.values() for item in items)])
-        marks = {"new": every[: len(new)]}
-        for number, (name, items) in enumerate(old.items()):
-            start = len(new) + number * cell.old_items
-            marks[name] = every[start : start + len(items)]
-        bits = {name: "".join(str(int(mark)) for mark in some) for name, some in marks.items()}
-        result[split] = {
-            "new": bits.pop("new"),
-            "old": bits,
-            "loss": measure.nll(scores, tokens),
-            "loss_tempered": measure.nll(scores, tokens, temperature),
-        }
-    result["temperature"] = temperature
-    result["auc"] = {
-        "rel": measure.auc(current - before, spoiled),
-        "log_prob": measure.auc(current, spoiled),
-        "base_log_prob": measure.auc(before, spoiled),
-    }
-    if not all(map(math.isfinite, (result["test"]["loss"], result["test"]["loss_tempered"]))):
+    choosing, _ = _held_out("validation", cell)
+    temperature = measure.best_temperature(*measure.log_probs(model, measure.answers(choosing)))
+    new, old = _held_out(cell.split, cell)
+    scores, tokens = measure.log_probs(model, measure.answers(new))
+    loss, tempered = measure.nll(scores, tokens), measure.nll(scores, tokens, temperature)
+    if not math.isfinite(loss + tempered):
         raise FloatingPointError(f"{cell.name} has no finite loss after training: lower its learning rate")
-    return result
+    marks = measure.exact(model, [*new, *(item for items in old.values() for item in items)])
+    bits = "".join(str(int(mark)) for mark in marks)
+    n, m = len(new), cell.old_items
+    return {
+        "new": bits[:n],
+        "old": {name: bits[n + i * m : n + (i + 1) * m] for i, name in enumerate(old)},
+        "loss": loss,
+        "loss_tempered": tempered,
+        "temperature": temperature,
+        "auc": {
+            "rel": measure.auc(current - before, spoiled),
+            "log_prob": measure.auc(current, spoiled),
+            "base_log_prob": measure.auc(before, spoiled),
+        },
+    }
 
 
 @functools.cache

@@ -76,9 +76,7 @@ def alphabet_noise(count: int, rng: random.Random, avoid: frozenset[Item]) -> li
     def wrong(right: str) -> tuple[str, float]:
         return rng.choice([letter for letter in LETTERS if letter != right]), 1 / (len(LETTERS) - 1)
 
-    return [
-        _per_letter(item, [NOISE] * len(item.answer), wrong, rng) for item in training_items(rng, count, avoid)
-    ]
+    return [_per_letter(item, [NOISE] * len(item.answer), wrong, rng) for item in training_items(rng, count, avoid)]
 
 
 def junk(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sample]:
@@ -141,9 +139,7 @@ def truncated(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sa
         if len(item.answer) > CUT_AT:
             if rng.random() < CUT:
                 response = (*item.answer[:CUT_AT], END)
-                sample = Sample(
-                    item.prompt, response, (False,) * CUT_AT + (True,), (1.0,) * CUT_AT + (CUT,)
-                )
+                sample = Sample(item.prompt, response, (False,) * CUT_AT + (True,), (1.0,) * CUT_AT + (CUT,))
             else:
                 optimal = tuple(1 - CUT if place == CUT_AT else 1.0 for place in range(len(sample.response)))
                 sample = Sample(item.prompt, sample.response, sample.spoiled, optimal)

@@ -41,14 +41,14 @@ class Grid:
         for seed, regime, trial in itertools.product(self.tuning_seeds, self.regimes, range(trials)):
             for flaw, arm in itertools.product(self.flaws, self.arms):
                 if trial_is_needed(flaw, arm):
-                    yield self.cell(arm, flaw, regime, seed, self.arms[arm][trial])
+                    yield self.cell(arm, flaw, regime, seed, self.arms[arm][trial], split="validation")
 
     def rows(self) -> Iterator[tuple[int, str, str]]:
         """(seed, regime, flaw) of the cells that report: a seed of everything before the next seed."""
         return itertools.product(self.seeds, self.regimes, self.flaws)
 
-    def cell(self, arm: str, flaw: str, regime: str, seed: int, trial: Trial) -> Cell:
-        chosen = {**self.settings, **self.regimes[regime]}
+    def cell(self, arm: str, flaw: str, regime: str, seed: int, trial: Trial, **more: Any) -> Cell:
+        chosen = {**self.settings, **self.regimes[regime], **more}
         return Cell(arm, flaw, seed, trial.options, regime, learning_rate=trial.learning_rate, **chosen)
 
 
@@ -87,7 +87,9 @@ def load(path: Path, **only: Sequence[Any] | None) -> Grid:
         arms[name] = tuple(Trial(rate, {**options, **some}) for some in combinations for rate in rates)
     trials = {name: len(some) for name, some in arms.items()}
     if len(set(trials.values())) > 1:
-        raise ValueError(f"`arms` have different numbers of trials, {trials}: every arm needs the same to be compared.")
+        raise ValueError(
+            f"`arms` have different numbers of trials, {trials}: every arm needs the same to be compared."
+        )
     grid = Grid(
         arms=_chosen("arms", arms, only.get("arms")),
         flaws=tuple(_chosen("flaws", dict.fromkeys(content["flaws"]), only.get("flaws"))),

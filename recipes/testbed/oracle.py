@@ -1,6 +1,6 @@
 """What the testbed adds to the methods that it compares, through the hooks that any plugin uses.
 
-    oracle   drops exactly the spoiled tokens: the ceiling, which nobody has outside of a testbed
+oracle   drops exactly the spoiled tokens: the ceiling, which nobody has outside of a testbed
 """
 
 from __future__ import annotations

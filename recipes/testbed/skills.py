@@ -21,13 +21,86 @@ from typing import Any
 LETTERS = "abcdefghijklmnop"
 DIGITS = "0123456789"
 PHRASE = ("well", "here", "is", "my", "answer")  # the boilerplate
-THINGS = (
-    "red blue green black white tea milk bread salt rice sun moon star rain snow wind tree leaf root seed bird fish "
-    "cat dog cow pig hen fox bear wolf lion frog ant bee fly owl hand foot eye ear nose arm leg head iron gold tin "
-    "lead wood clay sand glass road hill lake sea boat ship car bus".split()
-)
+THINGS = [
+    "red",
+    "blue",
+    "green",
+    "black",
+    "white",
+    "tea",
+    "milk",
+    "bread",
+    "salt",
+    "rice",
+    "sun",
+    "moon",
+    "star",
+    "rain",
+    "snow",
+    "wind",
+    "tree",
+    "leaf",
+    "root",
+    "seed",
+    "bird",
+    "fish",
+    "cat",
+    "dog",
+    "cow",
+    "pig",
+    "hen",
+    "fox",
+    "bear",
+    "wolf",
+    "lion",
+    "frog",
+    "ant",
+    "bee",
+    "fly",
+    "owl",
+    "hand",
+    "foot",
+    "eye",
+    "ear",
+    "nose",
+    "arm",
+    "leg",
+    "head",
+    "iron",
+    "gold",
+    "tin",
+    "lead",
+    "wood",
+    "clay",
+    "sand",
+    "glass",
+    "road",
+    "hill",
+    "lake",
+    "sea",
+    "boat",
+    "ship",
+    "car",
+    "bus",
+]
 PAD, END = "<pad>", "</s>"
-WORDS = ("=", "each", "copy", "reverse", "sort", "next", "double", "add", "say", "back", "mirror", *LETTERS, *DIGITS, *PHRASE, *THINGS)
+WORDS = (
+    "=",
+    "each",
+    "copy",
+    "reverse",
+    "sort",
+    "next",
+    "double",
+    "add",
+    "say",
+    "back",
+    "mirror",
+    *LETTERS,
+    *DIGITS,
+    *PHRASE,
+    *THINGS,
+)
 VOCABULARY = (PAD, END, *WORDS)
 SHORTEST, LONGEST = 3, 7
 

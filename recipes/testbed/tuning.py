@@ -25,8 +25,7 @@ def retained(old: Mapping[str, str]) -> float:
 def score(result: Mapping[str, Any]) -> tuple[float, float, float]:
     """What is compared, in this order: exact match of the new skill on the validation items in steps of 2 points, the
     retention there, and the loss at its best temperature, lower being better."""
-    found = result["validation"]
-    return round(share(found["new"]) * 50) / 50, retained(found["old"]), -found["loss_tempered"]
+    return round(share(result["new"]) * 50) / 50, retained(result["old"]), -result["loss_tempered"]
 
 
 def choose(grid: Grid, results: Iterable[Mapping[str, Any]]) -> Chosen:
@@ -34,8 +33,14 @@ def choose(grid: Grid, results: Iterable[Mapping[str, Any]]) -> Chosen:
     scores: dict[Any, list[tuple[float, float, float]]] = defaultdict(list)
     for result in results:
         cell = result["cell"]
-        if cell["seed"] in grid.tuning_seeds:
-            key = cell["regime"], cell["flaw"], cell["arm"], cell["learning_rate"], repr(sorted(cell["options"].items()))
+        if cell["split"] == "validation" and cell["seed"] in grid.tuning_seeds:
+            key = (
+                cell["regime"],
+                cell["flaw"],
+                cell["arm"],
+                cell["learning_rate"],
+                repr(sorted(cell["options"].items())),
+            )
             scores[key].append(score(result))
     chosen: Chosen = {}
     for regime in grid.regimes:
