@@ -61,8 +61,7 @@ def crossed(pairs: np.ndarray, repeats: int = REPEATS) -> dict[str, float]:
 
     Seeds and items are drawn with replacement, independently of each other, `repeats` times. The standard error is the
     deviation of the means so drawn, times sqrt(n / (n - 1)) for n seeds, as a bootstrap of so few is too narrow. `low`
-    and `high` are t quantiles with n - 1 degrees of freedom of it, `p` is two-sided. With one seed there is no telling:
-    nan.
+    and `high` are t quantiles with n - 1 degrees of freedom of it, `p` is two-sided. With one seed they are nan.
 
     Args:
         pairs: (seeds, items).

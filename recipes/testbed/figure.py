@@ -8,13 +8,12 @@ from pathlib import Path
 import pandas as pd
 from table import final
 
-SHOWN = 9
 STYLES = ("o", "s", "^", "v", "D", "P", "X", "<", ">")
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """A panel for each regime and flaw. Lines: the tuning cells, one point for each learning rate, with the options that
-    were chosen. Large marks: the cells that report, at the chosen rate."""
+    """A panel for each regime and flaw. Lines: the tuning cells, a point for each learning rate, with the options
+    that were chosen. Large marks: the cells that report, at the chosen rate."""
     import matplotlib
 
     matplotlib.use("Agg")

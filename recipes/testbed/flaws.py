@@ -132,7 +132,7 @@ def lazy_rule(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sa
 
 
 def truncated(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sample]:
-    """60 % of the longer answers end after three letters. Spoiled is the end of text: p_opt .6 there; .4 of a letter."""
+    """60 % of the longer answers end after three letters: p_opt .6 of that end, .4 of going on."""
     samples = []
     for item in training_items(rng, count, avoid):
         sample = _sound(item)

@@ -77,7 +77,7 @@ def load(path: Path, **only: Sequence[Any] | None) -> Grid:
     for name, arm in content["arms"].items():
         tune = arm.get("tune", {})
         combinations = [dict(zip(tune, values, strict=True)) for values in itertools.product(*tune.values())]
-        rates = arm.get("learning_rates", default[len(combinations)] if len(combinations) in default else None)
+        rates = arm.get("learning_rates", default.get(len(combinations)))
         if rates is None:
             raise ValueError(
                 f"`arms.{name}.tune` has {len(combinations)} combinations, for which `learning_rates` has no list "
@@ -87,9 +87,7 @@ def load(path: Path, **only: Sequence[Any] | None) -> Grid:
         arms[name] = tuple(Trial(rate, {**options, **some}) for some in combinations for rate in rates)
     trials = {name: len(some) for name, some in arms.items()}
     if len(set(trials.values())) > 1:
-        raise ValueError(
-            f"`arms` have different numbers of trials, {trials}: every arm needs the same to be compared."
-        )
+        raise ValueError(f"`arms` have different numbers of trials, {trials}: give each the same.")
     grid = Grid(
         arms=_chosen("arms", arms, only.get("arms")),
         flaws=tuple(_chosen("flaws", dict.fromkeys(content["flaws"]), only.get("flaws"))),

@@ -8,15 +8,15 @@ data teach without memorising them gives a token p_opt = (1 - e) p* + e q (flaws
     REL(token) = log p_opt(token) - log b(token)
 
 and, of a sound token with surprise s = -log b under the base and a spoiled one with surprise n, where the flaw never
-says what is right (q = 0 at the sound one) and the right answer is never what the flaw says (p* = 0 at the spoiled one),
+says what is right (q = 0 at the sound one) and the right answer never what the flaw says (p* = 0 at the spoiled one),
 
     REL(spoiled) > REL(sound)   exactly if   n - s > log((1 - e) p* / (e q)).
 
-Then keeping the highest REL keeps the spoiled token. From the REL of all tokens follows the AUC: the chance that a sound
-token has the higher one. Above 0.5 REL points the right way.
+Then keeping the highest REL keeps the spoiled token. From the REL of all tokens follows the AUC: the chance that a
+sound token has the higher one. Above 0.5 REL points the right way.
 
-A model that sees few samples many times memorises them, the spoiled ones too: p goes to 1 for all tokens alike, the bar
-goes to 0, and only n against s counts. That is the prediction for such a regime (`memorised`).
+A model that sees few samples many times memorises them, the spoiled ones too: p goes to 1 for all alike, the bar goes
+to 0, and only n against s counts. That is the prediction for such a regime (`memorised`).
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def summary(table: pd.DataFrame) -> str:
     lines = [
         "# Testbed",
         "",
-        f"{len(done)} cells that report, {len(table) - len(done)} that tuned; {seeds.min()} to {seeds.max()} seeds for "
-        f"each arm; code {done.code.iloc[0]}, base model {done.base.iloc[0]}, {done.device.iloc[0]}; "
+        f"{len(done)} cells that report, {len(table) - len(done)} that tuned; {seeds.min()} to {seeds.max()} seeds "
+        f"for each arm; code {done.code.iloc[0]}, base model {done.base.iloc[0]}, {done.device.iloc[0]}; "
         f"{done.seconds_cpu.median():.1f} s CPU a cell.",
         "",
         *_decisions(table, found),
@@ -116,7 +116,7 @@ def _decisions(table: pd.DataFrame, found: pd.DataFrame) -> list[str]:
         "An arm is named for the skill if it beats `full` there (p < 0.05, Holm) and does not lose retention so; for "
         f"retention if it beats `full` there and keeps the skill to within {SMALL}.",
         "",
-        "| regime | your data | `full`: skill, retention | for the skill | for what the model could before | ceiling |",
+        "| regime | your data | `full`: skill, retention | for the skill | for the old skills | ceiling |",
         "|---|---|---|---|---|---|",
     ]
     wide = found.pivot(index=[*KEY, "arm"], columns="measure", values=["difference", "holm", "plain"])

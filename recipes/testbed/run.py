@@ -1,11 +1,11 @@
-"""Runs the testbed: tunes every arm on validation items, then measures on test items with fresh seeds; ends with a report.
+"""Runs the testbed: tunes every arm on validation items, measures on test items with fresh seeds, and reports.
 
     python recipes/testbed/run.py --workers 2 --minutes 60
     python recipes/testbed/run.py --flaws boilerplate --arms full sstoken --regimes many --seeds 0 1 2
 
-Kill it and start it again: a cell is a file, written when it is done, and never run twice. After `--minutes` no further
-cell is begun. Cells come in an order in which whatever is finished is a balanced set: all arms of a flaw, all flaws of a
-seed, then the next seed.
+Kill it and start it again: a cell is a file, written when it is done, and never run twice. After `--minutes` no
+further cell is begun. Cells come in an order in which whatever is finished is a balanced set: all arms of a flaw, all
+flaws of a seed, then the next seed.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ answer with the end of text.
     each back b d = a c         each mirror a c = p n
 
     each next a c b = b d c     the new skill: the next letter of each, `a` after the last. The base knows every word
-                                of it, `next` for one letter and `each` with other words, but never saw the two together.
+                                of it, `next` for one letter, `each` with other words, but never the two together.
 """
 
 from __future__ import annotations

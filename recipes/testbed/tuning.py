@@ -60,6 +60,6 @@ def budget(grid: Grid) -> str:
     """One line that says that all arms were tuned alike."""
     trials = {len(some) for some in grid.arms.values()}
     return (
-        f"Tuning: {', '.join(map(str, trials))} trials for each of {len(grid.arms)} arms, for each flaw and regime, with "
-        f"seeds {list(grid.tuning_seeds)} (from {FIRST_TUNING_SEED} on: none of them reports), on validation items."
+        f"Tuning: {', '.join(map(str, trials))} trials for each of {len(grid.arms)} arms, for each flaw and regime, "
+        f"with seeds {list(grid.tuning_seeds)} (from {FIRST_TUNING_SEED} on, none reports), on validation items."
     )
