@@ -61,10 +61,11 @@ def trial_is_needed(flaw: str, arm: str) -> bool:
     return not (arm == ORACLE and flaw in NOTHING_SPOILED)
 
 
-def load(path: Path, **only: Sequence[Any] | None) -> Grid:
+def load(path: Path, *, headline: bool = False, **only: Sequence[Any] | None) -> Grid:
     """Reads a grid.
 
     Args:
+        headline: no more than its `headline` names, where `only` does not say otherwise.
         only: of `arms`, `flaws`, `regimes`, `seeds` and `tuning_seeds`: instead of all in the file.
 
     Raises:
@@ -72,6 +73,8 @@ def load(path: Path, **only: Sequence[Any] | None) -> Grid:
             `FIRST_TUNING_SEED`.
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if headline:
+        only = {**content["headline"], **{name: chosen for name, chosen in only.items() if chosen}}
     default = content["learning_rates"]
     arms = {}
     for name, arm in content["arms"].items():

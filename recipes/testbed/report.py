@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(cells: Path, to: Path | None = None, predictions: Path = PREDICTIONS) -> None:
-    """Writes results.csv, summary.md and summary.svg, and prints the summary."""
+def report(cells: Path, to: Path | None = None, predictions: Path = PREDICTIONS) -> pd.DataFrame:
+    """Writes results.csv, summary.md and summary.svg, prints the summary, and returns the table of the cells."""
     from figure import draw
 
     table = _table(cells)
@@ -58,6 +58,7 @@ def report(cells: Path, to: Path | None = None, predictions: Path = PREDICTIONS)
     draw(table, folder / "summary.svg")
     print(text)
     print(f"Written to {folder}: results.csv, summary.md, summary.svg")
+    return table
 
 
 def _table(cells: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
     python recipes/testbed/run.py --workers 2 --minutes 60
     python recipes/testbed/run.py --flaws boilerplate --arms full sstoken --regimes many --seeds 0 1 2
+    python recipes/testbed/run.py --workers 2 --headline     # one row, and whether it comes out as committed
 
 Kill it and start it again: a cell is a file, written when it is done, and never run twice. After `--minutes` no
 further cell is begun. Cells come in an order in which whatever is finished is a balanced set: all arms of a flaw, all
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     arguments = _parse(argv)
     try:
-        names = ("arms", "flaws", "regimes", "seeds")
-        grid = grids.load(arguments.grid, **{name: getattr(arguments, name) for name in names})
+        only = {name: getattr(arguments, name) for name in ("arms", "flaws", "regimes", "seeds")}
+        grid = grids.load(arguments.grid, headline=arguments.headline, **only)
         folder = arguments.base or base.folder_of(say=print)
         runner = Runner(arguments, folder, started)
         with _pool(arguments.workers) as pool:
@@ -52,8 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.stage == "all":
         from report import report
 
-        report(arguments.output)
+        table = report(arguments.output)
+        if arguments.headline and not _same_verdict(table):
+            return 1
     return 1 if runner.failed else 0
+
+
+def _same_verdict(table: Any) -> bool:
+    import pandas as pd
+    from verdict import COMMITTED, verdict
+
+    text, same = verdict(table, pd.read_csv(COMMITTED) if COMMITTED.is_file() else None)
+    print(text)
+    return same
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -64,6 +76,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes, each with a cell; 0: only this one")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
+    parser.add_argument("--headline", action="store_true", help="what `headline` in the grid says, and the verdict")
     parser.add_argument("--stage", choices=("all", "tune"), default="all", help="tune: no more than the tuning")
     for name in ("arms", "flaws", "regimes"):
         parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="only these")
