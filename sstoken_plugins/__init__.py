@@ -1,55 +1,72 @@
-"""Train on the tokens that matter: token selection for fine-tuning, after ssToken (arXiv 2510.18250).
+"""Train on the tokens that matter: selecting and weighting tokens in fine-tuning, ssToken (arXiv 2510.18250) first.
 
 On tensors, in any training loop: `select_tokens`, or its parts `Documents`, `retrospective_excess_loss`, `minmax`,
 `sstoken_score`, `keep_count`, `keep_best` and `weighted_nll`.
 
 On a model: `PromptAttention` and `token_log_probs` read the signals, `TokenSelector` does the whole of it.
 
-Extending: `hookimpl`, and the classes `Signal`, `History`, `LiveHistory` and `Strategy` to derive from; `hookspecs`
-says how.
+Extending: `hookimpl`, `option`, and the classes `Method`, `RankedMethod`, `Signal`, `HeadStatistic`, `TrainingPass`,
+`OwnPass`, `History` and `LiveHistory` to derive from; `hookspecs` says how.
 """
 
-from .attention import PromptAttention
-from .config import SSTokenConfig
-from .documents import Documents
-from .forward import TokenForward, token_forward
-from .head import TokenLogProbs, token_log_probs
-from .histories import History, LiveHistory, TrainingRun
-from .hookspecs import hookimpl
-from .scores import (
-    keep_best,
-    keep_count,
-    minmax,
-    retrospective_excess_loss,
-    select_tokens,
-    sstoken_score,
-    weighted_nll,
-)
-from .selection import Selection, TokenScores
-from .selector import TokenSelector
+from .config import SSTokenConfig, all_options
+from .data import BatchIndex, Counts, Documents, MicroBatch, Progress
+from .errors import Problem, Refused
+from .histories import History, LiveHistory, Stored, TrainingRun
+from .markers import hookimpl
+from .measure import Column, HeadStatistic, Measurement, Measurements, OwnPass, Passes, TrainingPass
+from .methods import Method, RankedMethod, RhoOptions, Selection
+from .methods.base import Controls
+from .methods.ranking import keep_best, keep_count, minmax
+from .methods.sstoken import select_tokens, sstoken_score
+from .model import LogitsChunk, PromptAttention, TokenForward, TokenLogProbs, token_forward, token_log_probs
+from .options import NoOptions, Option, option
+from .run.loss import weighted_nll
+from .run.selector import TokenSelector
 from .signals import Signal
-from .strategies import Strategy
+from .signals.builtin import retrospective_excess_loss
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
+    "BatchIndex",
+    "Column",
+    "Controls",
+    "Counts",
     "Documents",
+    "HeadStatistic",
     "History",
     "LiveHistory",
+    "LogitsChunk",
+    "Measurement",
+    "Measurements",
+    "Method",
+    "MicroBatch",
+    "NoOptions",
+    "Option",
+    "OwnPass",
+    "Passes",
+    "Problem",
+    "Progress",
     "PromptAttention",
+    "RankedMethod",
+    "Refused",
+    "RhoOptions",
     "SSTokenConfig",
     "Selection",
     "Signal",
-    "Strategy",
+    "Stored",
     "TokenForward",
     "TokenLogProbs",
-    "TokenScores",
     "TokenSelector",
+    "TrainingPass",
     "TrainingRun",
+    "all_options",
     "hookimpl",
     "keep_best",
     "keep_count",
     "minmax",
+    "option",
     "retrospective_excess_loss",
     "select_tokens",
     "sstoken_score",

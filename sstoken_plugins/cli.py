@@ -27,13 +27,13 @@ _COMMANDS = {
         ("trl", "peft"),
     ),
     "record": _Command(
-        "sstoken_trl.record:main",
+        "sstoken_commands.record:main",
         "compute the history of the training data once, before training: the flags of `sstoken sft`",
         "trl,qlora",
         ("trl", "peft"),
     ),
     "inspect": _Command(
-        "sstoken_report.inspection:main",
+        "sstoken_commands.inspect:main",
         "show which tokens of your data would train, before training or at a checkpoint",
         "trl,report",
         ("trl", "peft", "rich", "jinja2", "pyarrow"),
@@ -45,7 +45,7 @@ _COMMANDS = {
         ("jinja2", "matplotlib", "pyarrow", "tqdm"),
     ),
     "doctor": _Command(
-        "sstoken_transformers.doctor:main",
+        "sstoken_commands.doctor:main",
         "say whether a run will work with token selection, before it loads the model",
         "trl,qlora",
         ("transformers", "rich"),
@@ -97,20 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def list_plugins(argv: Sequence[str]) -> int:
     """Prints every registered name, and the installed packages that registered some."""
     argparse.ArgumentParser(prog="sstoken plugins", description=_COMMANDS["plugins"].help).parse_args(argv)
-    from . import plugins
+    from . import registry
 
-    for kind, known in (
-        ("strategy", plugins.strategies()),
-        ("history", plugins.histories()),
-        ("signal", plugins.signals()),
-    ):
-        for name, implementation in sorted(known.items()):
+    for kind in ("method", "history", "signal", "measurement", "framework"):
+        for name, implementation in sorted(registry.registered(kind).items()):
             summary = (implementation.__doc__ or "").strip().splitlines()
-            print(f"{kind:9} {name:12} {implementation.__module__:34} {summary[0] if summary else ''}".rstrip())
-    installed = {
-        f"{dist.metadata['Name']} {dist.version}" for _, dist in plugins.plugin_manager().list_plugin_distinfo()
-    }
-    print(f"\nInstalled plugin packages: {', '.join(sorted(installed)) or 'none; the above is built in'}")
+            print(f"{kind:11} {name:20} {implementation.__module__:38} {summary[0] if summary else ''}".rstrip())
+    for plugin, reason in registry.broken_plugins().items():
+        print(f"left out    {plugin:20} {reason}")
+    print(f"\nInstalled plugin packages: {', '.join(registry.installed_packages()) or 'none; the above is built in'}")
     return 0
 
 

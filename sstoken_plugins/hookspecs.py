@@ -1,11 +1,12 @@
-"""The whole extension surface. The built-in signals, histories and strategies are registered through these same hooks.
+"""The whole extension surface. Everything built in is registered through these same hooks.
 
 A plugin is a module with some of these functions, marked with `hookimpl`, and an entry point in its package:
 
     [project.entry-points.sstoken]
     my-plugin = "my_package.my_module"
 
-Installed, its names work everywhere: `--sstoken_strategy my_name` under TRL, `strategy: my_name` under Axolotl.
+Installed, its names and its options work everywhere: `--sstoken_strategy my_name --sstoken_my_option 0.5` under TRL,
+`strategy: my_name` and `my_option: 0.5` under Axolotl.
 """
 
 from __future__ import annotations
@@ -13,30 +14,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pluggy import HookimplMarker, HookspecMarker
+from .markers import hookspec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .histories import History
-    from .selection import Selection
-    from .selector import TokenSelector
-    from .signals import Signal
-    from .strategies import Strategy
+    from .measure.base import Measurement
+    from .methods.base import Method
+    from .methods.selection import Selection
+    from .run.selector import TokenSelector
+    from .signals.base import Signal
 
-hookspec = HookspecMarker("sstoken")
-hookimpl = HookimplMarker("sstoken")
 
-Register = Callable[[str, Any], None]
+@hookspec
+def register_methods(register: Callable[[str, type[Method]], None]) -> None:
+    """Name ways to turn signals into per-token weights: 0/1 to select, any number to re-weigh, negative to forget.
+
+    class Focus(Method):
+        def signals(self, progress):
+            return ["surprise"]
+
+        def weights(self, signals, documents, progress):
+            return torch.sigmoid(signals["surprise"])
+
+    @hookimpl
+    def register_methods(register):
+        register("focus", Focus)
+    """
 
 
 @hookspec
 def register_signals(register: Callable[[str, type[Signal]], None]) -> None:
-    """Name per-token signals that strategies can rank or weigh by.
+    """Name per-token signals, arithmetic on measurements, that methods can rank or weigh by.
 
     class Surprise(Signal):
-        def __call__(self, scores):
-            return -scores.log_probs
+        def __call__(self, measured):
+            return -measured.log_probs
 
     @hookimpl
     def register_signals(register):
@@ -45,8 +59,22 @@ def register_signals(register: Callable[[str, type[Signal]], None]) -> None:
 
 
 @hookspec
+def register_measurements(register: Callable[[str, type[Measurement]], None]) -> None:
+    """Name what a pass of the model can tell of every token; signals list such names as their `needs`.
+
+    class Largest(HeadStatistic):
+        def of(self, chunk):
+            return chunk.probs.amax(-1)
+
+    @hookimpl
+    def register_measurements(register):
+        register("largest", Largest)
+    """
+
+
+@hookspec
 def register_histories(register: Callable[[str, type[History]], None]) -> None:
-    """Name earlier selves of the model.
+    """Name earlier versions of the model.
 
     @hookimpl
     def register_histories(register):
@@ -55,19 +83,30 @@ def register_histories(register: Callable[[str, type[History]], None]) -> None:
 
 
 @hookspec
-def register_strategies(register: Callable[[str, type[Strategy]], None]) -> None:
-    """Name ways to turn signals into per-token weights: 0/1 to select, any number to re-weigh, negative to forget.
+def register_extensions(register: Callable[[str, type], None]) -> None:
+    """Name the options of something that `observe`s or `watch`es, as a dataclass derived from `NoOptions`.
 
-    class Focus(Strategy):
-        def signals(self, step):
-            return ["surprise"]
+        @dataclass(frozen=True)
+        class MyOptions(NoOptions):
+            my_steps: int = option(0, "Every so many steps, do something. 0: never.")
 
-        def weights(self, signals, documents, step):
-            return torch.sigmoid(signals["surprise"])
+        @hookimpl
+        def register_extensions(register):
+            register("mine", MyOptions)
 
-    @hookimpl
-    def register_strategies(register):
-        register("focus", Focus)
+    They can always be set, whatever the method; read them as `selector.config.my_steps`.
+    """
+
+
+@hookspec
+def register_frameworks(register: Callable[[str, Any], None]) -> None:
+    """Name a fine-tuning framework, as a class derived from `sstoken_transformers.Framework`.
+
+    `sstoken doctor`, `inspect` and `record` pick one by the command line they are given.
+
+        @hookimpl
+        def register_frameworks(register):
+            register("my_framework", MyFramework)
     """
 
 
@@ -78,10 +117,10 @@ def observe(selection: Selection, record: Callable[[str, Tensor, Tensor], None])
         @hookimpl
         def observe(selection, record):
             kept = selection.kept
-            record("kept_entropy", (selection.scores.entropy * kept).sum(), kept.sum())
+            record("kept_loss", -(selection.measured.log_probs * kept).sum(), kept.sum())
 
-    The trainer logs this as `sstoken/kept_entropy`. Totals and counts are summed over micro-batches and processes
-    before they are divided. Observers must not change the selection, and should not read values back from the device:
+    The trainer logs this as `sstoken/kept_loss`. Totals and counts are summed over micro-batches and processes before
+    they are divided. Observers must not change the selection, and should not read values back from the device:
     training would wait for them.
     """
 

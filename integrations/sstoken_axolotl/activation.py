@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins.errors import refuse
 from sstoken_transformers import newest_whole_checkpoint, require_prompts, with_token_selection
 
-from .args import SSTokenBlock
-from .data import WAY_OUT
+from .args import block_of
+from .data import OTHERWISE
 from .unsupported import unsupported_settings
 
 
@@ -18,9 +18,9 @@ def prepare(cfg: Any) -> TokenSelector | None:
     """The selector that the YAML asks for, or None if it is switched off. Needs no data and no model.
 
     Raises:
-        Refused: a ValueError that names every such setting, its value and the way out.
+        Refused: a ValueError that names every such setting, its value and how to fix it.
     """
-    block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
+    block = block_of(cfg)
     if not block.enabled:
         return None
     selector = TokenSelector(block.token_selection())
@@ -35,7 +35,7 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
         ValueError: if the data, the model or the trainer's arguments cannot be combined with it.
     """
     if "attention" in selector.needs:
-        require_prompts(trainer.train_dataset, WAY_OUT)
+        require_prompts(trainer.train_dataset, OTHERWISE)
     trainer.__class__ = with_token_selection(type(trainer))
     # Axolotl gives every process's mean the same weight; here, every kept token of the step gets it.
     trainer.args.average_tokens_across_devices = trainer.args.world_size > 1
@@ -62,10 +62,11 @@ def banner(selector: TokenSelector, cfg: Any) -> str:
 
 def continues_from_adapter(selector: TokenSelector, cfg: Any) -> list[str]:
     """Lines that say so where the user may not have thought of it."""
-    if not cfg.lora_model_dir or selector.history is None or selector.config.history != "base":
+    history = selector.history
+    if not cfg.lora_model_dir or history is None or not history.below_adapter:
         return []
     return [
         f"NOTE: training continues from `lora_model_dir` {cfg.lora_model_dir},",
-        "but history 'base' is the model below that adapter. To compare with where this run starts,",
+        f"but history {history.name!r} is the model below that adapter. To compare with where this run starts,",
         f"set in the block `sstoken:` `history: adapter` and `history_adapter: {cfg.lora_model_dir}`.",
     ]

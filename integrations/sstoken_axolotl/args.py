@@ -1,16 +1,15 @@
-"""The `sstoken:` block of an Axolotl YAML: every option of `SSTokenConfig`, by its name there."""
+"""The `sstoken:` block of an Axolotl YAML: every option that anybody registered, by its name there."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from sstoken_plugins import SSTokenConfig
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins import SSTokenConfig, all_options
+from sstoken_plugins.errors import Problem, refuse
 
 
 class _Block(BaseModel):
@@ -29,14 +28,15 @@ class _Block(BaseModel):
         return block
 
     @classmethod
-    def _unknown_options(cls, names: Iterable[Any]) -> Iterator[str]:
+    def _unknown_options(cls, names: Iterable[Any]) -> Iterator[Problem]:
         for name in names:
             if name not in cls.model_fields:
                 close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
-                yield (
-                    f"`{name}` is no option of `sstoken`"
-                    + (f": did you mean `{close[0]}`?" if close else ".")
-                    + f" Its options are {', '.join(cls.model_fields)}."
+                yield Problem(
+                    "`{key}` is not an option of `sstoken`{hint} Its options are {all}.",
+                    key=name,
+                    hint=f": did you mean `{close[0]}`?" if close else ".",
+                    all=", ".join(cls.model_fields),
                 )
 
     @model_validator(mode="after")
@@ -48,20 +48,17 @@ class _Block(BaseModel):
         """The core's configuration.
 
         Raises:
-            ValueError: for values that can never work.
+            Refused: for values that can never work.
         """
-        return SSTokenConfig(**self.model_dump(exclude={"enabled"}))
+        return SSTokenConfig(**self.model_dump(exclude={"enabled"}, exclude_none=True))
 
 
 def _fields() -> dict[str, Any]:
-    types = get_type_hints(SSTokenConfig)
-    fields = {}
-    for option in dataclasses.fields(SSTokenConfig):
-        default = {"default": option.default}
-        if option.default is dataclasses.MISSING:
-            default = {"default_factory": option.default_factory}
-        fields[option.name] = (types[option.name], Field(**default, description=option.metadata["help"]))
-    return fields
+    """None is unset: then the default of the chosen method or history holds."""
+    return {
+        name: (each.type | None, Field(default=None, description=each.described))
+        for name, each in all_options().items()
+    }
 
 
 SSTokenBlock: type[_Block] = create_model("SSTokenBlock", __base__=_Block, **_fields())
@@ -75,3 +72,9 @@ class SSTokenArgs(BaseModel):
         validate_default=True,
         description="Train only on the tokens that matter (ssToken, arXiv 2510.18250).",
     )
+
+
+def block_of(cfg: Any) -> _Block:
+    """The block of a loaded configuration; unset options are left out."""
+    settings = cfg.sstoken.to_dict() if cfg.sstoken else {}
+    return SSTokenBlock.model_validate({name: value for name, value in settings.items() if value is not None})

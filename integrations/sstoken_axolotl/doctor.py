@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from transformers import BitsAndBytesConfig
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.refusal import problems_of
+from sstoken_plugins.errors import Problem, problems_of
 from sstoken_transformers.data import without_prompts
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
@@ -24,25 +23,25 @@ from sstoken_transformers.tokenizer import fingerprint
 from sstoken_transformers.unsupported import unsupported_by_fsdp
 
 from .activation import continues_from_adapter
-from .args import SSTokenBlock
-from .data import WAY_OUT
+from .args import block_of
+from .compat import load_cfg, plugins
+from .data import OTHERWISE
+from .framework import PLUGIN, Axolotl
 from .plugin import SSTokenPlugin
 from .settings import leaving_no_trace, overrides_of
 from .unsupported import unsupported_settings
 
-PLUGIN = "sstoken_axolotl.SSTokenPlugin"
-
 
 def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     """Raises:
-    SystemExit: for overrides that are not written as `--key=value`.
+    Refused: for overrides that are not written as `--key=value`.
     """
-    found = Diagnosis("Axolotl", list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")))
-    try:
-        options = overrides_of(overrides)
-    except ValueError as error:
-        print(f"sstoken doctor: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    found = Diagnosis(
+        "Axolotl",
+        list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")),
+        Axolotl().naming,
+    )
+    options = overrides_of(overrides)
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
         cfg, refused = _load(path, options, Path(folder), found)
         if cfg is not None:
@@ -52,12 +51,10 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
 
 def _load(path: Path, options: dict[str, Any], folder: Path, found: Diagnosis) -> tuple[Any, bool]:
     """The configuration, and whether its block `sstoken` is refused: then it is as without that block."""
-    from axolotl.cli.config import load_cfg
-
     options["output_dir"] = str(folder / "out")
     with found.looking_at("The configuration"):
         try:
-            return load_cfg(str(path), **options), False
+            return load_cfg(path, **options), False
         except ValidationError as error:
             found.add(*_invalid(error))
             if not any(each["loc"][:1] == ("sstoken",) for each in error.errors()):
@@ -65,24 +62,25 @@ def _load(path: Path, options: dict[str, Any], folder: Path, found: Diagnosis) -
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         (folder / "run.yaml").write_text(yaml.safe_dump({**settings, "sstoken": {"enabled": False}}), encoding="utf-8")
         others = {name: value for name, value in options.items() if name.partition("__")[0] != "sstoken"}
-        return load_cfg(str(folder / "run.yaml"), **others), True
+        return load_cfg(folder / "run.yaml", **others), True
     return None, True
 
 
-def _invalid(error: ValidationError) -> Iterator[str]:
+def _invalid(error: ValidationError) -> Iterator[Problem]:
     for each in error.errors():
         cause = each.get("ctx", {}).get("error")
         if isinstance(cause, Exception):
             yield from problems_of(cause)
         else:
-            yield f"`{'.'.join(map(str, each['loc']))}`: {each['msg']} (it is {each['input']!r})."
+            where = ".".join(map(str, each["loc"]))
+            yield Problem(
+                "`{where}`: {message} (it is {value!r}).", where=where, message=each["msg"], value=each["input"]
+            )
 
 
 def _selector(cfg: Any, found: Diagnosis) -> TokenSelector | None:
-    from axolotl.integrations.base import PluginManager
-
-    block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
-    if not any(isinstance(plugin, SSTokenPlugin) for plugin in PluginManager.get_instance().plugins.values()):
+    block = block_of(cfg)
+    if not any(isinstance(plugin, SSTokenPlugin) for plugin in plugins()):
         found.add(f"`plugins` does not have `{PLUGIN}`, so this run trains on every token: add it.")
     elif not block.enabled:
         found.add("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
@@ -97,7 +95,7 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
     found.add(*unsupported_settings(cfg, selector))
     if selector is not None:
         if cfg.fsdp_config:
-            found.add(*unsupported_by_fsdp(selector))
+            found.add(*unsupported_by_fsdp(selector, int(cfg.fsdp_version or 1)))
         found.note(
             *[" ".join(continues_from_adapter(selector, cfg)).removeprefix("NOTE: ")] * bool(cfg.lora_model_dir)
         )
@@ -117,9 +115,8 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
 def _train_dataset(cfg: Any) -> Any:
     """As a training loads it, but for what this project's plugin refuses there."""
     from axolotl.common.datasets import load_datasets
-    from axolotl.integrations.base import PluginManager
 
-    for plugin in PluginManager.get_instance().plugins.values():
+    for plugin in plugins():
         loaded = None if isinstance(plugin, SSTokenPlugin) else plugin.load_datasets(cfg, preprocess=False)
         if loaded is not None:
             return loaded.train_dataset
@@ -131,7 +128,7 @@ def _examine_data(dataset: Any, selector: TokenSelector | None, found: Diagnosis
         found.note("The data are a stream: their tokens were not counted.")
         return
     if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, WAY_OUT))
+        found.add(*without_prompts(dataset, OTHERWISE))
     found.data = count(dataset, selector)
 
 

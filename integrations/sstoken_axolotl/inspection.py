@@ -1,80 +1,62 @@
-"""`sstoken inspect` with an Axolotl YAML: the trainer that Axolotl would train with, and its first samples."""
+"""What Axolotl would train on, for `sstoken inspect` and `sstoken record`: its own trainer, from its own YAML."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sstoken_report.inspection import InspectArguments, present, resume
+from sstoken_plugins import SSTokenConfig
+from sstoken_plugins.errors import refused
+from sstoken_plugins.histories.below_adapter import CONTINUES
+from sstoken_transformers.framework import Look, Looked
 
-from .args import SSTokenBlock
+from .args import block_of
+from .compat import load_cfg, load_datasets, make_trainer
+from .framework import PLUGIN
 from .settings import leaving_no_trace, overrides_of
 
-PLUGIN = "sstoken_axolotl.SSTokenPlugin"
 
-
-def inspect(path: Path, argv: Sequence[str]) -> None:
-    """Scores the samples, prints them, and writes the page and the tables.
-
-    Args:
-        path: the YAML.
-        argv: `InspectArguments` as flags, and overrides of the YAML as `--key=value`.
-
-    Raises:
-        ValueError: for what the training would refuse too.
-        OSError: if something can't be read or written.
-    """
-    own, overrides = _parse(argv)
-    Path(own.out).mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def looking(path: Path, argv: Sequence[str], look: Look) -> Iterator[Looked]:
+    """See `Framework.look`."""
+    overrides = overrides_of(argv)
+    if look.adapter is not None:
+        overrides["lora_model_dir"] = look.adapter
     # That the base model is below the trained adapter is what is to be seen here.
-    warnings.filterwarnings("ignore", message="`history` is 'base' and training continues from an adapter")
+    warnings.filterwarnings("ignore", message=f".*{CONTINUES}")
+    with _trainer(path, overrides, report_steps=None, history_record=None) as (trainer, asked_for):
+        yield Looked(trainer, asked_for, look.adapter)
+
+
+def recording(path: Path, argv: Sequence[str]) -> int:
+    """Fills the store that the YAML names; returns how many samples were new."""
+    with _trainer(path, overrides_of(argv), history="recorded", history_record=True) as (trainer, _):
+        new: int = trainer.record_history()
+        return new
+
+
+@contextlib.contextmanager
+def _trainer(path: Path, overrides: dict[str, Any], **options: Any) -> Iterator[tuple[Any, SSTokenConfig]]:
+    """Axolotl's trainer with token selection in it, and the options that were asked for; `options` replace some."""
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
         # The training's own folder is left alone, and what Axolotl prints on the way is not the answer.
         overrides |= {"output_dir": str(Path(folder) / "out"), "save_strategy": "no", "save_steps": None}
-        if own.adapter is not None:
-            overrides["lora_model_dir"] = own.adapter
         with contextlib.redirect_stdout(sys.stderr):
-            trainer, asked_for = _trainer(path, overrides)
-        step = resume(trainer.token_selector, Path(own.adapter)) if own.adapter else 0
-        present(trainer, own, asked_for, step)
-
-
-def _parse(argv: Sequence[str]) -> tuple[InspectArguments, dict[str, Any]]:
-    parser = argparse.ArgumentParser(
-        prog="sstoken inspect AXOLOTL.yaml",
-        description="Shows which tokens would train. Overrides of the YAML are written as --key=value.",
-        allow_abbrev=False,
-    )
-    for option in dataclasses.fields(InspectArguments):
-        kind = int if isinstance(option.default, int) else str
-        names = [f"--{option.name}", *option.metadata.get("aliases", ())]
-        parser.add_argument(*names, type=kind, default=option.default, help=option.metadata["help"])
-    known, rest = parser.parse_known_args(argv)
-    return InspectArguments(**vars(known)), overrides_of(rest)
-
-
-def _trainer(path: Path, overrides: dict[str, Any]) -> tuple[Any, Any]:
-    """Axolotl's trainer with token selection in it, and the options that were asked for."""
-    from axolotl.cli.config import load_cfg
-    from axolotl.common.datasets import load_datasets
-    from axolotl.integrations.base import PluginManager
-    from axolotl.train import setup_model_and_trainer
-
-    cfg = load_cfg(str(path), **overrides)
-    block = SSTokenBlock.model_validate(cfg.sstoken.to_dict() if cfg.sstoken else {})
-    asked_for = block.token_selection()
-    if PLUGIN not in (cfg.plugins or []):
-        raise ValueError(f"`plugins` does not have `{PLUGIN}`, so this run trains on every token: add it.")
-    if not block.enabled:
-        raise ValueError("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
-    if cfg.sstoken:
-        cfg.sstoken.report_steps, cfg.sstoken.history_record = 0, False
-    data = PluginManager.get_instance().load_datasets(cfg, preprocess=False) or load_datasets(cfg=cfg)
-    return setup_model_and_trainer(cfg, data)[0], asked_for
+            cfg = load_cfg(path, **overrides)
+            block = block_of(cfg)
+            asked_for = block.token_selection()
+            if PLUGIN not in (cfg.plugins or []):
+                raise refused(
+                    "`plugins` does not have `{plugin}`, so this run trains on every token: add it.", plugin=PLUGIN
+                )
+            if not block.enabled:
+                raise refused("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
+            for name, value in options.items():
+                cfg.sstoken[name] = value
+            trainer = make_trainer(cfg, load_datasets(cfg))
+        yield trainer, asked_for

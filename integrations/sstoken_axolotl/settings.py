@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sstoken_plugins.errors import refused
+
+from .compat import close_debug_log, override
+
 
 def overrides_of(arguments: Sequence[str]) -> dict[str, Any]:
     """`--key=value` as Axolotl's command line reads it.
@@ -14,14 +18,19 @@ def overrides_of(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: for an argument that is not written so.
     """
-    from fire.parser import DefaultParseValue
-
     options = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not name.startswith("--") or not equals:
-            raise ValueError(f"{argument!r} is not written as --key=value")
-        options[name.removeprefix("--")] = DefaultParseValue(value)
+            raise refused("{argument!r} is not written as --key=value", argument=argument)
+        if name.startswith("--sstoken_") and not name.startswith("--sstoken__"):
+            raise refused(
+                "{argument!r} is how TRL's users write it; here it is --sstoken__{option}={value}",
+                argument=argument,
+                option=name.removeprefix("--sstoken_"),
+                value=value,
+            )
+        options[name.removeprefix("--")] = override(value)
     return options
 
 
@@ -30,8 +39,6 @@ def leaving_no_trace() -> Iterator[None]:
     """Axolotl leaves much behind in the environment, such as a wish to compile, and copies what is printed."""
     environment = dict(os.environ)
     os.environ.setdefault("AXOLOTL_TEE_STDOUT", "0")  # what is printed here is not for its log
-    from axolotl.utils.tee import close_debug_log
-
     try:
         yield
     finally:

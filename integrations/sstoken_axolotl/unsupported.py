@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.histories.base import WITHOUT_ADAPTER
+from sstoken_plugins.errors import Problem
+from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
 
 from .data import without_prompts_in_settings
 
@@ -35,7 +36,7 @@ _PLUGINS = {
 _PARALLEL = ("context_parallel_size", "sequence_parallel_degree", "tensor_parallel_size")
 
 
-def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[str]:
+def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[Problem]:
     """What of a configuration can't be combined with token selection, and why.
 
     Args:
@@ -44,29 +45,36 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[s
     for name, reason in _SWITCHES.items():
         if cfg.get(name):
             value = getattr(cfg[name], "value", cfg[name])
-            yield f"`{name}` is {value!r}, which {reason} {OFF}"
+            yield Problem(
+                "`{name}` is {value!r}, which {reason} {off}", name=name, value=value, reason=reason, off=OFF
+            )
     for module, reason in _PLUGINS.items():
         for plugin in cfg.plugins or []:
             if module in plugin:
-                yield f"`plugins` has {plugin!r}, which {reason} {OFF}"
+                yield Problem("`plugins` has {plugin!r}, which {reason} {off}", plugin=plugin, reason=reason, off=OFF)
     for name in _PARALLEL:
         if (cfg.get(name) or 1) > 1:
-            yield (
-                f"`{name}` is {cfg[name]}, which cuts samples or layers into pieces, but token selection needs whole "
-                f"samples on every device: set it to 1 and use data parallelism (DDP, FSDP). {OFF}"
+            yield Problem(
+                "`{name}` is {value}, which cuts samples or layers into pieces, but token selection needs whole "
+                "samples on every device: set it to 1 and use data parallelism (DDP, FSDP). {off}",
+                name=name,
+                value=cfg[name],
+                off=OFF,
             )
     if cfg.model_config_type == "mamba":
-        yield f"`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {OFF}"
+        yield Problem("`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {off}", off=OFF)
     if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        yield (
-            f"`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {OFF}"
+        yield Problem(
+            "`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {off}",
+            off=OFF,
         )
     if selector is None:
         return
     if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
-        yield (
-            f"`history` is {selector.config.history!r} but `adapter` is not set: {WITHOUT_ADAPTER} (`adapter: "
-            "lora` or `qlora`; `history` and `gamma` are in the block `sstoken:`.)"
+        yield Problem(
+            f"{{history}} is {{name!r}} but `adapter` is not set: {WITHOUT_ADAPTER} (`adapter: lora` or `qlora`; "
+            "{history} and {gamma} are in the block `sstoken:`.)",
+            name=selector.config.history,
         )
     if "attention" in selector.needs:
         yield from without_prompts_in_settings(cfg)

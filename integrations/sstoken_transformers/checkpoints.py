@@ -6,16 +6,18 @@ import json
 import logging
 from pathlib import Path
 
+from sstoken_plugins.errors import refused
+
 logger = logging.getLogger(__name__)
 
 
 def newest_whole_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, if any; a warning names those after it."""
+    """The newest complete checkpoint, if any; a warning names those after it."""
     found = [path for path in output_dir.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if _is_whole(path):
             return path
-        logger.warning("%s was not written to its end: it is passed over.", path)
+        logger.warning("%s is incomplete: it is skipped.", path)
     return None
 
 
@@ -23,7 +25,7 @@ def sound_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: Path
     """What to resume from: for True, the newest whole checkpoint.
 
     Raises:
-        ValueError: if the checkpoint that is named was not written to its end.
+        Refused: if the checkpoint that is named is incomplete.
     """
     if resume_from_checkpoint is True:
         newest = newest_whole_checkpoint(output_dir)
@@ -34,9 +36,10 @@ def sound_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: Path
         and not _is_whole(Path(resume_from_checkpoint))
     ):
         other = newest_whole_checkpoint(Path(resume_from_checkpoint).parent)
-        raise ValueError(
-            f"`resume_from_checkpoint` is {str(resume_from_checkpoint)!r}, which was not written to its end: "
-            + (f"resume from {other.name}." if other else "no other is left; start anew.")
+        raise refused(
+            "{resume_from_checkpoint} is {path!r}, which is incomplete: {advice}",
+            path=str(resume_from_checkpoint),
+            advice=f"resume from {other.name}." if other else "no other is left; start again.",
         )
     return resume_from_checkpoint
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins.errors import Problem, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -14,13 +14,13 @@ NO_PROMPT = "so every token counts as response and no prompt is left to pay atte
 LOOKED_AT = 1000
 
 
-def require_prompts(dataset: Any, way_out: str) -> None:
-    """Judges the labels of the first samples, as they will be trained; `way_out` ends the error's message.
+def require_prompts(dataset: Any, how_to_fix: str) -> None:
+    """Judges the labels of the first samples, as they will be trained; `how_to_fix` ends the error's message.
 
     Raises:
         Refused: if none of them has a token without label.
     """
-    refuse(without_prompts(dataset, way_out))
+    refuse(without_prompts(dataset, how_to_fix))
     n_without, n = count_without_prompt(dataset)
     if n_without:
         logger.warning(
@@ -30,13 +30,14 @@ def require_prompts(dataset: Any, way_out: str) -> None:
         )
 
 
-def without_prompts(dataset: Any, way_out: str) -> Iterator[str]:
+def without_prompts(dataset: Any, how_to_fix: str) -> Iterator[Problem]:
     """What is wrong if none of the first samples has a prompt."""
     n_without, n = count_without_prompt(dataset)
     if n and n_without == n:
-        yield (
-            f"All of the first {n} samples have a label on every token, {NO_PROMPT}: mark the prompt with -100 in "
-            f"`labels`, or have the framework do it by the data's format and settings. {way_out}"
+        yield Problem(
+            f"All of the first {{n}} samples have a label on every token, {NO_PROMPT}: mark the prompt with -100 in "
+            f"`labels`, or have the framework do it by the data's format and settings. {how_to_fix}",
+            n=n,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sstoken_plugins.histories import Lookup
+from sstoken_plugins.data.loading import Lookup
 
 
 class CollatorWithLookup:

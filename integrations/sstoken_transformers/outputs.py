@@ -50,7 +50,9 @@ class SelectingModel:
 
     def __call__(self, num_items_in_batch: Tensor | None = None, **inputs: Any) -> SelectedTokensOutput:
         forward, selection = self._selector.forward(self._model, inputs, self._step)
-        denominator = self._selector.denominator(inputs) if num_items_in_batch is None else num_items_in_batch
+        denominator = (
+            self._selector.denominator(inputs, self._step) if num_items_in_batch is None else num_items_in_batch
+        )
         # Losing no parameter from the autograd graph matters to wrappers that watch the model's outputs.
         log_probs = selection.weights * forward.log_probs + 0.0 * _connection(forward.outputs)
         loss = weighted_nll(log_probs, selection.documents.response, denominator)
@@ -58,16 +60,17 @@ class SelectingModel:
         if aux_loss is not None:
             loss = loss + self._aux_loss_scale * aux_loss.to(loss.device)
         response = selection.documents.response
+        entropy, is_top1 = forward.values["entropy"], forward.values["is_top1"]
         return SelectedTokensOutput(
             loss=loss,
             log_probs=log_probs,
-            entropy=forward.entropy,
-            is_top1=forward.is_top1,
+            entropy=entropy,
+            is_top1=is_top1,
             label_mask=response,
             aux_loss=aux_loss,
             num_valid_tokens=response.sum(),
-            entropy_sum=forward.entropy.sum(),
-            num_correct_tokens=forward.is_top1.sum(),
+            entropy_sum=entropy.sum(),
+            num_correct_tokens=is_top1.sum(),
         )
 
 

@@ -1,4 +1,4 @@
-"""Fills the store of history 'recorded' from a trainer's own batches."""
+"""Fills the store of a recorded history from a trainer's own batches."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ import torch
 from tqdm.auto import tqdm
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.histories.recorded import RecordedHistory
+from sstoken_plugins.errors import refused
 
-
-def is_recording(selector: TokenSelector) -> bool:
-    return isinstance(selector.history, RecordedHistory)
+from .compat import prepare_inputs
 
 
 def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]) -> int:
-    """Scores what the store lacks, with a progress bar; every process does its share. Goes on where it stopped.
+    """Scores what the store lacks, with a progress bar; every process does its share. If interrupted, it resumes.
 
     The batches are those of the first epoch, so whatever collates, packs and cuts the samples for training does it
     here. The training that follows draws the same random numbers as without.
+
+    Raises:
+        Refused: if the options read no recorded history, or the data or the processes do not allow it.
     """
-    history = selector.history
-    if not isinstance(history, RecordedHistory):
-        raise ValueError(
-            f"Nothing to record: these options ({selector.config.summary()}) read no recorded history. Set `history` "
-            "to 'recorded', `strategy` to one that reads it, and `gamma` above 0."
-        )
+    recorder = selector.recorder()
+    history = recorder.history
     if not hasattr(trainer.train_dataset, "__len__"):
-        raise ValueError(
-            "The training data are a stream, which can't be read once more before training: set `history` to 'base' "
+        raise refused(
+            "The training data are a stream, which cannot be read once more before training: set {history} to 'base' "
             "or 'last_visit', or load the data without streaming."
         )
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ValueError(
-            "A history can't be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
-            "then train with the `history_store` that it made."
+        raise refused(
+            "A history cannot be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
+            "then train with the {history_store} that it made."
         )
     history.refresh()
     new = 0
@@ -52,12 +49,12 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
                 disable=trainer.args.disable_tqdm or not trainer.accelerator.is_local_main_process,
             )
             for batch in progress:
-                inputs = trainer._prepare_inputs(batch)
+                inputs = prepare_inputs(trainer, batch)
                 with trainer.accelerator.autocast():
-                    new += selector.record(trainer.model, inputs)
+                    new += selector.record(trainer.model, inputs, recorder)
                 progress.set_postfix(new=new, refresh=False)
     finally:
-        history.finish()
+        history.store.flush()
         trainer.args.dataloader_drop_last = keep_last
         trainer.model.train(was_training)
     total = int(trainer.accelerator.reduce(torch.tensor(new, device=trainer.args.device), "sum"))

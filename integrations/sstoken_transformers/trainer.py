@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from sstoken_plugins import TokenSelector, TrainingRun, plugins
-from sstoken_plugins.forward import OWN_ENTRIES
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins import TokenSelector, TrainingRun, registry
+from sstoken_plugins.data import OWN_ENTRIES
+from sstoken_plugins.errors import refuse
 
 from .checkpoints import sound_checkpoint
+from .compat import fsdp_version
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
-from .recording import is_recording, record
+from .recording import record
 from .state import load_state, save_state
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
@@ -30,9 +32,10 @@ class SSTokenTrainerMixin:
         trainer.enable_token_selection(TokenSelector(SSTokenConfig()))
         trainer.train()
 
-    The loss is `-(weights * log_probs).sum() / kept tokens of the whole optimizer step`, over all micro-batches and,
-    with `average_tokens_across_devices` (the default), all processes. Evaluation is the trainer's own. Where only the
-    trainer can compute its loss, it does so over the labels of the kept tokens.
+    The loss is `-(weights * log_probs).sum() / denominator`, with the method's denominator summed over the whole
+    optimizer step: all micro-batches and, with `average_tokens_across_devices` (the default), all processes.
+    Evaluation is the trainer's own. Where only the trainer can compute its loss, it does so over the labels of the
+    kept tokens.
     """
 
     token_selector: TokenSelector | None = None
@@ -41,48 +44,63 @@ class SSTokenTrainerMixin:
         """Switches selection on, before `train()`.
 
         Raises:
-            ValueError: if the trainer's options or its model cannot be combined with it.
+            Refused: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
-        if self.is_fsdp_enabled:
-            refuse(unsupported_by_fsdp(selector))
+        if version := fsdp_version(self):
+            refuse(unsupported_by_fsdp(selector, version))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),
             gather=self._gather_objects,
+            reduce=lambda mine: self.accelerator.reduce(mine, "sum"),
+            any_process=self._any_process,
         )
         if reason := self.needs_framework_loss():
-            selector.leave_loss_to_framework(reason)
+            selector.use_framework_loss(reason)
         selector.attach(self.model, run)
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
-        self.add_callback(_StepEnd(selector))
-        plugins.plugin_manager().hook.watch(trainer=self, selector=selector)
+        self.add_callback(_Steps(selector))
+        registry.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
         return needs_framework_loss(self.args, self.compute_loss_func)
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        if self.token_selector is not None:
+        selector = self.token_selector
+        if selector is not None:
             resume_from_checkpoint = sound_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
-            if self.token_selector.config.history_record and is_recording(self.token_selector):
+            if isinstance(resume_from_checkpoint, str):
+                load_state(selector, Path(resume_from_checkpoint))
+            if getattr(selector.history, "records", False):
                 self.record_history()
+            self._dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record_history(self: Any) -> int:
-        """Records what the store of history 'recorded' lacks of the training data; `train()` does it if
+        """Records what the store of a recorded history lacks of the training data; `train()` does it if
         `history_record` is set.
 
         Returns:
             How many samples were new, over all processes.
 
         Raises:
-            ValueError: if the history is another, or the data are a stream.
-            OSError: if the store can't be written.
+            Refused: if the history is another, or the data are a stream.
+            OSError: if the store cannot be written.
         """
         return record(self, self.token_selector, super().get_train_dataloader)
+
+    def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.token_selector is not None:
+            # PEFT loads an adapter in float32, also where the run that saved it trained it in bfloat16 (QLoRA under
+            # TRL). The optimizer's state takes its precision from the parameters, so this comes before it.
+            for name, parameter in self.model.named_parameters():
+                if name in getattr(self, "_dtypes", {}):
+                    parameter.data = parameter.data.to(self._dtypes[name])
+        return super().create_optimizer(*args, **kwargs)
 
     def get_train_dataloader(self: Any) -> Any:
         if self.token_selector is None or _hands_out_slices(self):
@@ -98,7 +116,8 @@ class SSTokenTrainerMixin:
         batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
         if self.token_selector is None or not batches:
             return batches, num_items_in_batch
-        total = torch.stack([self.token_selector.denominator(batch) for batch in batches]).sum()
+        step = self.state.global_step
+        total = torch.stack([self.token_selector.denominator(batch, step) for batch in batches]).sum()
         total = total.float().to(self.args.device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             total = self.accelerator.gather(total).sum()
@@ -118,25 +137,21 @@ class SSTokenTrainerMixin:
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         # Only this call is made by all processes together, once per logging step of training.
         if self.token_selector is not None and "loss" in logs:
-            logs.update(self.token_selector.metrics.drain(lambda sums: self.accelerator.reduce(sums, "sum")))
+            sums = self.token_selector.metrics.drain(
+                lambda mine: self.accelerator.reduce(mine.to(self.args.device), "sum"), self._gather_objects
+            )
+            logs.update(sums)
         super().log(logs, *args, **kwargs)
 
-    def _save_rng_state(self: Any, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
+    def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        # Part of a checkpoint, this comes before `trainer_state.json`, the last file that is written.
         if self.token_selector is not None and self.args.should_save:
-            save_state(self.token_selector, Path(output_dir))
-
-    def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        if self.token_selector is None:
-            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-            return
-        load_state(self.token_selector, Path(resume_from_checkpoint))
-        dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        # PEFT loads an adapter in float32, also where the run that saved it trained it in bfloat16 (QLoRA under TRL).
-        for name, parameter in self.model.named_parameters():
-            if name in dtypes:
-                parameter.data = parameter.data.to(dtypes[name])
+            is_checkpoint = _internal_call and not self.args.save_only_model
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            if _internal_call:
+                finish_step(self)
+            save_state(self.token_selector, folder, with_tensors=is_checkpoint)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:
@@ -144,6 +159,12 @@ class SSTokenTrainerMixin:
         everyones: list[Any] = [None] * self.args.world_size
         torch.distributed.all_gather_object(everyones, mine)
         return everyones
+
+    def _any_process(self: Any, mine: bool) -> bool:
+        if self.args.world_size == 1:
+            return mine
+        flag: Tensor = self.accelerator.reduce(torch.tensor(float(mine), device=self.args.device), "sum")
+        return bool(flag > 0)
 
     def _aux_loss_scale(self: Any) -> float:
         """Weight of the auxiliary loss of mixture-of-experts models: a mean over micro-batches and processes."""
@@ -162,12 +183,32 @@ def _hands_out_slices(trainer: Any) -> bool:
     return trainer.args.world_size > 1 and bool(dispatches)
 
 
-class _StepEnd(TrainerCallback):
+class _Steps(TrainerCallback):
+    """Tells the selection where each step begins and ends."""
+
     def __init__(self, selector: TokenSelector) -> None:
         self._selector = selector
+        self._ended = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._ended = state.global_step
+        self._selector.begin(state.max_steps or None)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._selector.step_end(state.global_step, state.epoch)
+        self.finish(state)
+
+    def finish(self, state: Any) -> None:
+        """Ends the step that the state names, once."""
+        if state.global_step > self._ended:
+            self._ended = state.global_step
+            self._selector.step_end(state.global_step, state.epoch)
+
+
+def finish_step(trainer: Any) -> None:
+    """Brings the selection to the step that a checkpoint names: callbacks that save may come before ours."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, _Steps):
+            callback.finish(trainer.state)
 
 
 def with_token_selection(trainer_class: type[Trainer]) -> type[Trainer]:

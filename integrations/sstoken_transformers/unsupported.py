@@ -8,36 +8,39 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins.errors import Problem, refuse
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
     """Raises:
-    Refused: naming every such option, its value and the way out.
+    Refused: naming every such option, its value and how to fix it.
     """
     refuse(unsupported(args))
 
 
-def unsupported(args: TrainingArguments) -> Iterator[str]:
+def unsupported(args: TrainingArguments) -> Iterator[Problem]:
     """What of a trainer's arguments can't be combined with token selection, and why."""
     if args.torch_compile:
-        yield "`torch_compile` is True, which token selection does not support yet: set it to False."
+        yield Problem("`torch_compile` is True, which token selection does not support yet: set it to False.")
     parallelism = getattr(args, "parallelism_config", None)
     for name in ("cp_size", "sp_size", "tp_size"):
         if (size := getattr(parallelism, name, 1) or 1) > 1:
-            yield (
-                f"`parallelism_config` has {name}={size}, which cuts documents into pieces that are scored apart: "
-                "token selection needs whole sequences on every device. Set it to 1 and use data parallelism."
+            yield Problem(
+                "`parallelism_config` has {name}={size}, which cuts documents into pieces that are scored apart: "
+                "token selection needs whole sequences on every device. Set it to 1 and use data parallelism.",
+                name=name,
+                size=size,
             )
     plugin = getattr(args, "deepspeed_plugin", None)
     if plugin is not None and plugin.zero_stage == 3:
-        yield (
+        yield Problem(
             "`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2, or DDP."
         )
     if args.n_gpu > 1:
-        yield (
-            f"{args.n_gpu} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run "
-            "with `accelerate launch`, or make one GPU visible with CUDA_VISIBLE_DEVICES."
+        yield Problem(
+            "{n} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run with "
+            "`accelerate launch`, or make one GPU visible with CUDA_VISIBLE_DEVICES.",
+            n=args.n_gpu,
         )
 
 
@@ -50,10 +53,16 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
     return None
 
 
-def unsupported_by_fsdp(selector: TokenSelector) -> Iterator[str]:
-    """What can't be had where FSDP shards the weights."""
+def unsupported_by_fsdp(selector: TokenSelector, version: int) -> Iterator[Problem]:
+    """What cannot be had where FSDP shards the weights; `version` is 1 or 2."""
+    if version == 1:
+        yield Problem(
+            "The model is sharded by FSDP version 1, whose flattened parameters token selection cannot follow: set "
+            "`fsdp_version: 2` in the FSDP configuration, or train with DDP."
+        )
     if selector.history is not None and not selector.history.follows_shards:
-        yield (
-            f"`history` is {selector.config.history!r}, whose copy of the adapter can't follow weights that FSDP "
-            "shards: set it to 'base', 'adapter', 'recorded' or 'last_visit', or train with DDP."
+        yield Problem(
+            "{history} is {name!r}, whose copy of the adapter cannot follow weights that FSDP shards: set it to "
+            "'base', 'adapter', 'recorded' or 'last_visit', or train with DDP.",
+            name=selector.config.history,
         )

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from trl import SFTConfig
 
-from sstoken_plugins import SSTokenConfig
-from sstoken_plugins.refusal import Refused, problems_of
+from sstoken_plugins import SSTokenConfig, all_options
+from sstoken_plugins.errors import Refused
 
-PREFIX = "sstoken_"
+from .compat import COMPUTES_LOSS_IN_CHUNKS
+from .framework import PREFIX, TRL
 
 
 def _flat_fields() -> list[tuple[str, Any, Any]]:
-    """`sstoken_rho` for `rho`, and so on: every option of the core, with its default and its help."""
-    types = get_type_hints(SSTokenConfig)
-    fields = []
-    for option in dataclasses.fields(SSTokenConfig):
-        metadata = {"help": option.metadata["help"].replace("%", "%%")}
-        if option.name == "options":  # a mapping comes from the command line as JSON, like TRL's own
-            fields.append((PREFIX + option.name, dict[str, Any] | str | None, field(default=None, metadata=metadata)))
-        else:
-            flat = field(default=option.default, metadata=metadata)
-            fields.append((PREFIX + option.name, types[option.name], flat))
-    return fields
+    """`sstoken_rho` for `rho`, and so on: every option that anybody registered. None is unset."""
+    return [
+        (
+            PREFIX + name,
+            each.type | None,
+            field(default=None, metadata={"help": each.described.replace("%", "%%")}),
+        )
+        for name, each in all_options().items()
+    ]
 
 
 _Options = dataclasses.make_dataclass("_Options", _flat_fields())
@@ -39,11 +37,12 @@ _Options = dataclasses.make_dataclass("_Options", _flat_fields())
 class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
     """`SFTConfig`, and `sstoken` to switch token selection on.
 
-    Each option of `sstoken_plugins.SSTokenConfig` is a field with the prefix `sstoken_`: `sstoken_rho`,
-    `sstoken_gamma`, `sstoken_history`, `sstoken_history_adapter`, ...
+    Each option of the selection, those of installed plugins included, is a field with the prefix `sstoken_`:
+    `sstoken_rho`, `sstoken_gamma`, `sstoken_history`, `sstoken_history_adapter`, ... None is unset: then the default
+    of the chosen method or history holds.
 
     Raises:
-        ValueError: for values that can never work, when `sstoken` is on.
+        Refused: for values that can never work, when `sstoken` is on.
     """
 
     sstoken: bool = field(
@@ -51,47 +50,38 @@ class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.sstoken_options, str):
-            self.sstoken_options = json.loads(self.sstoken_options)
         if self.sstoken:
             self.token_selection()
-            if self.loss_type == "nll" and SFTConfig.loss_type != "nll" and not self.use_liger_kernel:
+            if self.loss_type == "nll" and COMPUTES_LOSS_IN_CHUNKS and not self.use_liger_kernel:
                 # Before 1.16 this name asks for the full logits, for metrics; the other one for the same loss without.
                 self.loss_type = "chunked_nll"
-        else:
-            changed = [
-                option.name
-                for option in dataclasses.fields(self)
-                if option.name.startswith(PREFIX) and getattr(self, option.name) != option.default
-            ]
-            if changed:
-                warnings.warn(
-                    f"{', '.join(f'`{name}`' for name in changed)} will be ignored: `sstoken` is off. Set it to True.",
-                    stacklevel=3,
-                )
+        elif self.given_options():
+            warnings.warn(
+                f"{', '.join(f'`{PREFIX}{name}`' for name in self.given_options())} will be ignored: `sstoken` is "
+                "off. Set it to True.",
+                stacklevel=3,
+            )
         super().__post_init__()
+
+    def given_options(self) -> dict[str, Any]:
+        """The options of the selection that are set, by the core's names."""
+        values = {each.name.removeprefix(PREFIX): getattr(self, each.name) for each in dataclasses.fields(_Options)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def token_selection(self) -> SSTokenConfig:
         """The core's configuration.
 
         Raises:
-            ValueError: for values that can never work, by the names of this class.
+            Refused: for values that can never work, by the names of this class.
         """
-        values = {option.name: getattr(self, PREFIX + option.name) for option in dataclasses.fields(SSTokenConfig)}
         with own_names():
-            return SSTokenConfig(**{**values, "options": values["options"] or {}})
+            return SSTokenConfig(**self.given_options())
 
 
 @contextlib.contextmanager
 def own_names() -> Iterator[None]:
-    """Errors of the core say `rho`; what the user set here is `sstoken_rho`."""
+    """Refusals name options as this framework's users write them: `sstoken_rho`. Other errors pass as they are."""
     try:
         yield
-    except ValueError as error:
-        raise Refused(*map(with_own_names, problems_of(error))) from error
-
-
-def with_own_names(problem: str) -> str:
-    for option in dataclasses.fields(SSTokenConfig):
-        problem = problem.replace(f"`{option.name}`", f"`{PREFIX}{option.name}`")
-    return problem
+    except Refused as error:
+        raise error.named(TRL().naming) from error

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from transformers import AutoConfig, IntervalStrategy
-from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.refusal import Refused
+from sstoken_plugins.errors import Refused
 from sstoken_transformers.data import without_prompts
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
@@ -22,8 +21,10 @@ from sstoken_transformers.doctor.model import can_quantise, examine_model, skele
 from sstoken_transformers.doctor.versions import versions
 from sstoken_transformers.tokenizer import fingerprint
 
-from .config import SSTokenSFTConfig, with_own_names
-from .data import WAY_OUT
+from .compat import MetaTrainer
+from .config import SSTokenSFTConfig
+from .data import OTHERWISE
+from .framework import TRL
 from .sft import make_parser, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
@@ -32,7 +33,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
     SystemExit: for flags and keys that nobody knows.
     """
-    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), with_own_names)
+    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), TRL().naming)
     parsed, selector = _parse(argv, found)
     if parsed is None:
         return found
@@ -49,7 +50,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
         model = _skeleton(arguments, found)
     if model is not None and arguments.get("train_dataset") is not None:
         with found.looking_at("TRL's trainer"), tempfile.TemporaryDirectory() as folder:
-            trainer = _SkeletonTrainer(
+            trainer = MetaTrainer(
                 model=model,
                 args=_harmless(args, folder),
                 train_dataset=arguments["train_dataset"],
@@ -64,13 +65,6 @@ def examine(argv: Sequence[str]) -> Diagnosis:
             examine_model(model, selector, tokenizer, found)
     judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None)
     return found
-
-
-class _SkeletonTrainer(SFTTrainer):  # type: ignore[misc]
-    """Prepares data and adapter as for a training."""
-
-    def _move_model_to_device(self, model: Any, device: Any) -> Any:
-        return model  # which has no weights to move
 
 
 def _parse(argv: Sequence[str], found: Diagnosis) -> tuple[tuple[Any, ...] | None, TokenSelector | None]:
@@ -136,7 +130,7 @@ def _examine_data(dataset: Any, arguments: dict[str, Any], selector: TokenSelect
         found.note("The data are a stream: their tokens were not counted.")
         return
     if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, WAY_OUT))
+        found.add(*without_prompts(dataset, OTHERWISE))
     found.data = count(dataset, selector)
     # A strategy of packing may cut samples, and makes more of them.
     found.data.left_out = max(0, len(given) - found.data.samples)

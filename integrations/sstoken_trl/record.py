@@ -1,7 +1,6 @@
-"""`sstoken record`: fills the store of history 'recorded', with the flags and the YAML of the training.
+"""One process of `sstoken record` with the flags and the YAML of `sstoken sft`.
 
-sstoken record --config run.yaml --sstoken_history_store history
-sstoken sft --config run.yaml --sstoken --sstoken_history recorded --sstoken_history_store history
+accelerate launch -m sstoken_trl.record --config run.yaml --sstoken_history_store history
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from trl import (
     get_quantization_config,
 )
 
+from .compat import accelerate_config
 from .config import SSTokenSFTConfig
 from .trainer import SSTokenSFTTrainer
 
@@ -124,12 +125,11 @@ def main(argv: Sequence[str]) -> int:
 def launch(argv: Sequence[str], module: str, prog: str) -> int:
     """Starts a module that takes the flags of `sft` with `accelerate launch`."""
     from accelerate.commands.launch import launch_command, launch_command_parser
-    from trl.cli.accelerate_config import resolve_accelerate_config_argument
 
     *_, from_config, for_launcher = make_parser(prog=prog).parse_args_and_config(
         list(argv), return_remaining_strings=True, separate_remaining_strings=True
     )
-    launch_args = resolve_accelerate_config_argument([*from_config, *for_launcher])
+    launch_args = accelerate_config([*from_config, *for_launcher])
     script_args = _without(argv, for_launcher)
     launch_command(launch_command_parser().parse_args([*launch_args, "--module", module, *script_args]))
     return 0

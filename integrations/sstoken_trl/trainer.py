@@ -8,12 +8,13 @@ from typing import Any
 from trl import SFTTrainer
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.refusal import refuse
+from sstoken_plugins.errors import refuse
 from sstoken_transformers import SSTokenTrainerMixin, require_prompts
 from sstoken_transformers.unsupported import needs_framework_loss
 
+from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig, own_names
-from .data import WAY_OUT
+from .data import OTHERWISE
 from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
 
 
@@ -31,7 +32,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
     Takes the arguments of `SFTTrainer`. What cannot be combined with selection is refused before the model is loaded.
 
     Raises:
-        Refused: a ValueError that names every such option, its value and the way out.
+        Refused: a ValueError that names every such option, its value and how to fix it.
     """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
@@ -43,12 +44,12 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
         with own_names():
             selector = TokenSelector(args.token_selection())
             refuse(unsupported_arguments(arguments, selector))
-        if SSTokenSFTConfig.loss_type is None and needs_framework_loss(args, arguments.get("compute_loss_func")):
+        if COMPUTES_LOSS_IN_CHUNKS and needs_framework_loss(args, arguments.get("compute_loss_func")):
             args.loss_type = "nll"  # before 1.16, the only one under which TRL can compute such a loss
         super().__init__(*positional, **named)
-        if "attention" in selector.needs:
-            require_prompts(self.train_dataset, WAY_OUT)
         with own_names():
+            if "attention" in selector.needs:
+                require_prompts(self.train_dataset, OTHERWISE)
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
 

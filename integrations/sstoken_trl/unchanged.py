@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from sstoken_plugins import Documents, History, hookimpl
-from sstoken_plugins.plugins import plugin_manager
+from sstoken_plugins import History, MicroBatch, Stored, hookimpl
+from sstoken_plugins.registry import plugin_manager
 
 NAME = "unchanged"
-# The histories that a fresh adapter leaves where the model is.
-REPLACES = ("base", "snapshot", "ema")
 
 
 class UnchangedHistory(History):
@@ -22,15 +21,16 @@ class UnchangedHistory(History):
 
     knows_any_text = True
 
-    def log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
-        return torch.zeros(documents.ids.shape, device=documents.ids.device)
+    def stored(self, batch: MicroBatch) -> Stored | None:
+        """Any numbers will do: `compare` gives the model's own. Of another text those are not known yet."""
+        return Stored(torch.zeros_like(batch.labels, dtype=torch.float32), 0) if batch.from_data else None
 
-    def log_probs_of_any_text(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
-        return score()
+    @property
+    def runs(self) -> bool:
+        return True
+
+    def active(self, model: nn.Module) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
         return log_probs

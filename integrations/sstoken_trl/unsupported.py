@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.histories.base import WITHOUT_ADAPTER
+from sstoken_plugins.errors import Problem
+from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
 from sstoken_transformers.unsupported import needs_framework_loss, unsupported
 
+from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
 from .data import images, without_prompt_in_raw
 
 
-def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[str]:
+def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[Problem]:
     """What of the arguments of an `SSTokenSFTTrainer` can't be combined with token selection, and why.
 
     Args:
@@ -22,7 +24,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
     args: SSTokenSFTConfig = arguments["args"]
     yield from unsupported(args)
     if args.packing and args.packing_strategy == "wrapped":
-        yield (
+        yield Problem(
             "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
             "selection needs whole documents. Set it to 'bfd'."
         )
@@ -32,9 +34,10 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
     model, peft_config = arguments.get("model"), arguments.get("peft_config")
     without_adapter = peft_config is None and not hasattr(model, "peft_config")
     if without_adapter and selector is not None and selector.history is not None and selector.history.requires_adapter:
-        yield (
-            f"`history` is {selector.config.history!r} but there is no adapter (`peft_config` is None; `use_peft` on "
-            f"the command line): {WITHOUT_ADAPTER}"
+        yield Problem(
+            "{history} is {name!r} but there is no adapter (`peft_config` is None; `use_peft` on the command line): "
+            + WITHOUT_ADAPTER,
+            name=selector.config.history,
         )
     dataset = arguments.get("train_dataset")
     sample = next(iter(dataset), None) if dataset is not None else None
@@ -48,7 +51,7 @@ def needs_framework_loss_under_trl(args: SSTokenSFTConfig) -> str | None:
     """Why the loss has to be TRL's own, over the labels of the kept tokens; None if it need not be."""
     if args.loss_type not in ("nll", "chunked_nll"):
         return f"`loss_type` is {args.loss_type!r}"
-    if args.use_liger_kernel and SSTokenSFTConfig.loss_type is None:
+    if args.use_liger_kernel and COMPUTES_LOSS_IN_CHUNKS:
         # Before 1.16, TRL takes its metrics from Liger's fused loss.
         return "`use_liger_kernel` is True"
     return None

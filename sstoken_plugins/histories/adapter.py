@@ -6,19 +6,42 @@ import functools
 import hashlib
 import json
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..config import SSTokenConfig
-from . import LiveHistory, TrainingRun
-from .base import refuse_biases, refuse_prompt_learning, require_adapter
-from .switching import AdapterSwitch, restore_trainable
+from ..errors import Problem, refused
+from ..markers import hookimpl
+from ..model.adapters import AdapterSwitch, restore_trainable
+from ..options import NoOptions, option
+from .base import History, LiveHistory, TrainingRun
+from .below_adapter import MOVING, refuse_moved_base, refuse_prompt_learning, refuse_trained_base, require_adapter
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterOptions(NoOptions):
+    history_adapter: str | None = option(
+        None,
+        "Folder of the PEFT adapter that tokens are compared with, in place of the base model.",
+        shown=True,
+        folder=True,
+    )
+
+
+@dataclass(frozen=True)
+class RequiredAdapterOptions(AdapterOptions):
+    def problems(self) -> Iterator[Problem]:
+        if not self.history_adapter:
+            yield Problem(
+                "{history} is 'adapter' but {history_adapter} is not set: set it to the folder of the earlier adapter "
+                "(the one with adapter_config.json and adapter_model.safetensors)."
+            )
 
 
 class AdapterHistory(LiveHistory):
@@ -29,40 +52,44 @@ class AdapterHistory(LiveHistory):
     whatever saves, pushes, merges or describes the model sees the trained adapter alone.
     """
 
+    Options = RequiredAdapterOptions
     requires_adapter = True
 
-    def __init__(self, config: SSTokenConfig) -> None:
-        super().__init__(config)
-        if not config.history_adapter:
-            raise ValueError(
-                f"`history` is {config.history!r} but `history_adapter` is not set: set it to a PEFT adapter's folder."
-            )
-        self.folder = Path(config.history_adapter)
-        self.name = "sstoken_history"
+    def __init__(self, options: AdapterOptions, name: str = "adapter") -> None:
+        super().__init__(options, name)
+        assert options.history_adapter is not None  # granted by the options
+        self.folder = Path(options.history_adapter)
+        self.adapter = "sstoken_history"
         self._peft_config = read_adapter_config(self.folder)
         self.fingerprint = _sha256(self.folder / WEIGHTS_FILE)
 
     def attach(self, model: Any, run: TrainingRun) -> None:
-        require_adapter(model, self.config.history)
+        require_adapter(model, self.name)
         refuse_prompt_learning(model)
-        refuse_biases(model, self.config.history)
+        refuse_moved_base(model, self.name)
+        refuse_trained_base(model, self.name)
         self._check_base(model)
         trained = model.active_adapter
-        self.name = _free_name(model.peft_config)
+        self.adapter = _free_name(model.peft_config)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         training = [(module, module.training) for module in model.modules()]
         try:
-            result = model.load_adapter(self.folder, self.name, is_trainable=False, use_safetensors=True)
+            result = model.load_adapter(self.folder, self.adapter, is_trainable=False, use_safetensors=True)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} does not fit the model: {_first_line(error)} Use an adapter "
-                "that was trained on the same base model."
+            raise refused(
+                "{history_adapter} {folder!r} does not fit the model: {error} Use an adapter that was trained on the "
+                "same base model.",
+                folder=str(self.folder),
+                error=_first_line(error),
             ) from error
         if result.missing_keys or result.unexpected_keys:
             keys = [*result.missing_keys, *result.unexpected_keys]
-            raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} does not fit the model: {len(keys)} weights are missing or "
-                f"have no place in it, such as {keys[0]!r}. Use an adapter that was trained on the same base model."
+            raise refused(
+                "{history_adapter} {folder!r} does not fit the model: {n} weights are missing or unexpected, such as "
+                "{key!r}. Use an adapter that was trained on the same base model.",
+                folder=str(self.folder),
+                n=len(keys),
+                key=keys[0],
             )
         model.set_adapter(trained)
         restore_trainable(model, trainable)
@@ -71,17 +98,17 @@ class AdapterHistory(LiveHistory):
         self._match_dtype(model, trained)
         self._drop_nothing(model)
         self._switch = AdapterSwitch(model)
-        self._bytes = sum(p.nbytes for name, p in model.named_parameters() if self.name in name.split("."))
-        del model.peft_config[self.name]
+        self._bytes = sum(p.nbytes for name, p in model.named_parameters() if self.adapter in name.split("."))
+        del model.peft_config[self.adapter]
         # PEFT saves all adapter weights in the state dict except those of other adapters that it knows of.
-        model.register_state_dict_post_hook(functools.partial(_leave_out, self.name))
+        model.register_state_dict_post_hook(functools.partial(_leave_out, self.adapter))
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ValueError(
+            raise refused(
                 "No parameter of the model is trainable: load the adapter in training with is_trainable=True."
             )
 
     def active(self, model: Any) -> AbstractContextManager[None]:
-        return self._switch.to(model, self.name)
+        return self._switch.to(model, self.adapter)
 
     def describe(self) -> Mapping[str, Any]:
         return {"adapter_sha256": self.fingerprint}
@@ -93,25 +120,29 @@ class AdapterHistory(LiveHistory):
         theirs = self._peft_config.get("base_model_name_or_path")
         ours = model.peft_config[model.active_adapter].base_model_name_or_path or model.config._name_or_path
         if theirs and ours and Path(theirs).name != Path(ours).name:
-            raise ValueError(
-                f"`history_adapter` {str(self.folder)!r} was trained on {theirs!r}, but this run trains {ours!r}: an "
-                "adapter only means something on its own base model. If both are the same model, correct "
-                f"`base_model_name_or_path` in the adapter's {CONFIG_FILE}."
+            raise refused(
+                "{history_adapter} {folder!r} was trained on {theirs!r}, but this run trains {ours!r}: an adapter "
+                "only means something on its own base model. If both are the same model, correct "
+                "`base_model_name_or_path` in the adapter's {file}.",
+                folder=str(self.folder),
+                theirs=theirs,
+                ours=ours,
+                file=CONFIG_FILE,
             )
 
     def _match_dtype(self, model: nn.Module, trained: str) -> None:
         """An adapter that comes later may be held in another precision, and would then differ from an equal one."""
         parameters = dict(model.named_parameters())
         for name, parameter in parameters.items():
-            if f".{self.name}." in name or name.endswith(f".{self.name}"):
-                twin = parameters.get(name.replace(self.name, trained))
+            if f".{self.adapter}." in name or name.endswith(f".{self.adapter}"):
+                twin = parameters.get(name.replace(self.adapter, trained))
                 if twin is not None and twin.dtype != parameter.dtype:
                     parameter.data = parameter.data.to(twin.dtype)
 
     def _drop_nothing(self, model: nn.Module) -> None:
         """It is only ever scored; dropout of its own would look as if the training pass dropped something."""
         for name, module in model.named_modules():
-            if isinstance(module, nn.Dropout) and name.endswith(f".{self.name}"):
+            if isinstance(module, nn.Dropout) and name.endswith(f".{self.adapter}"):
                 module.p = 0.0
 
 
@@ -119,27 +150,46 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The adapter's configuration, after checking that the folder holds what is needed.
 
     Raises:
-        ValueError: naming what is missing.
+        Refused: naming what is missing.
     """
     if not folder.is_dir():
-        raise ValueError(
-            f"`history_adapter` is {str(folder)!r}, which is not a folder: set it to the folder of a saved PEFT "
-            "adapter. (One from a hub has to be downloaded first.)"
+        raise refused(
+            "{history_adapter} is {folder!r}, which is not a folder: set it to the folder of a saved PEFT adapter. "
+            "(One from a hub has to be downloaded first.)",
+            folder=str(folder),
         )
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             hint = ""
             if name == WEIGHTS_FILE and (folder / "adapter_model.bin").is_file():
                 hint = " It has adapter_model.bin, a pickle, which is not loaded: save it again with current PEFT."
-            raise ValueError(f"`history_adapter` {str(folder)!r} has no {name}, so it is no saved PEFT adapter.{hint}")
+            raise refused(
+                "{history_adapter} {folder!r} has no {file}, so it is not a saved PEFT adapter.{hint}",
+                folder=str(folder),
+                file=name,
+                hint=hint,
+            )
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"`history_adapter`: {str(folder / CONFIG_FILE)!r} is not valid JSON ({error}).") from error
+        raise refused(
+            "{history_adapter}: {path!r} is not valid JSON ({error}).", path=str(folder / CONFIG_FILE), error=error
+        ) from error
+    initialisation = config.get("init_lora_weights")
+    if isinstance(initialisation, str) and initialisation.startswith(MOVING):
+        raise refused(
+            "{history_adapter} {folder!r} was initialised by {initialisation!r} (init_lora_weights), which changes "
+            "the base model below it: convert it to a plain LoRA when it is saved "
+            "(`path_initial_model_for_weight_conversion`), or use another adapter.",
+            folder=str(folder),
+            initialisation=initialisation,
+        )
     if (bias := config.get("bias", "none")) != "none":
-        raise ValueError(
-            f"`history_adapter` {str(folder)!r} was saved with biases (bias={bias!r}), which would replace those of "
-            "the base model in training: use an adapter without."
+        raise refused(
+            "{history_adapter} {folder!r} was saved with biases (bias={bias!r}), which would replace those of the "
+            "base model in training: use an adapter without.",
+            folder=str(folder),
+            bias=bias,
         )
     return config
 
@@ -167,3 +217,8 @@ def _first_line(error: BaseException) -> str:
         next((line for line in lines if "size mismatch" in line or "not found" in line), lines[0] if lines else "")
         + "."
     )
+
+
+@hookimpl
+def register_histories(register: Callable[[str, type[History]], None]) -> None:
+    register("adapter", AdapterHistory)

@@ -1,85 +1,177 @@
-"""The base model: the trained adapter switched off."""
+"""What a history is."""
 
 from __future__ import annotations
 
-import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from . import LiveHistory, TrainingRun
-from .switching import AdapterSwitch
+from torch import Tensor, nn
 
-
-class BaseHistory(LiveHistory):
-    """The paper's default: the model before fine-tuning began. Costs one forward pass and no memory."""
-
-    requires_adapter = True
-
-    def attach(self, model: Any, run: TrainingRun) -> None:
-        require_adapter(model, self.config.history)
-        refuse_prompt_learning(model)
-        refuse_biases(model, self.config.history)
-        if adapter_has_learned(model):
-            warnings.warn(
-                "`history` is 'base' and training continues from an adapter that has learned already: tokens are "
-                "compared with the base model below that adapter, not with where this run starts. If you want the "
-                "latter, set `history` to 'adapter' and `history_adapter` to the folder you continue from.",
-                stacklevel=2,
-            )
-
-        self._switch = AdapterSwitch(model)
-
-    def active(self, model: Any) -> AbstractContextManager[None]:
-        return self._switch.off(model)
+from ..data import BatchIndex, MicroBatch
+from ..data.loading import Lookup
+from ..errors import Problem
+from ..options import NoOptions
 
 
-WITHOUT_ADAPTER = (
-    "in full fine-tuning the earlier weights are gone after the first step. Train with LoRA or QLoRA; or set "
-    "`history` to 'recorded' or 'last_visit', which need no weights; or set `gamma` to 0 to select by attention alone."
-)
+def _discard(name: str, total: Tensor, count: Tensor) -> None: ...
 
 
-def has_adapter(model: Any) -> bool:
-    return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
+@dataclass(frozen=True)
+class TrainingRun:
+    """What histories, measurements and methods may know of the run they serve, beyond the model.
 
-
-def require_adapter(model: Any, history: str) -> None:
-    """Raises:
-    ValueError: unless the model has a PEFT adapter.
+    Attributes:
+        precision: of autocast: "no", "bf16" or "fp16".
+        tokenizer: a fingerprint, if there is one.
+        gather: gives every process the objects of all, in the order of their ranks; all must call it together.
+        reduce: sums a tensor over processes; all must call it together.
+        any_process: whether it is true on any process; all must call it together.
+        record: adds the mean `total / count` to the log; see `hookspecs.observe`.
+        relies_on_history: whether nothing else orders the tokens, so that a sample without history has no selection.
     """
-    if not has_adapter(model):
-        raise ValueError(f"`history` is {history!r} but the model has no adapter: {WITHOUT_ADAPTER}")
+
+    precision: str = "no"
+    tokenizer: str | None = None
+    gather: Callable[[Any], list[Any]] = lambda mine: [mine]
+    reduce: Callable[[Tensor], Tensor] = lambda mine: mine
+    any_process: Callable[[bool], bool] = lambda mine: mine
+    record: Callable[[str, Tensor, Tensor], None] = _discard
+    relies_on_history: bool = False
 
 
-def refuse_prompt_learning(model: Any) -> None:
-    """Raises:
-    ValueError: for adapters that are not on weights.
+@dataclass(frozen=True)
+class Stored:
+    """What is known of a batch without running a model.
+
+    Attributes:
+        values: (B, S) float32 log-probabilities of the labels, NaN on response tokens where nothing is known.
+        n_missing: how many documents that concerns.
     """
-    for name, config in model.peft_config.items():
-        if getattr(config, "is_prompt_learning", False):
-            raise ValueError(
-                f"Adapter {name!r} is of type {config.peft_type.value}, which adds virtual tokens to every sequence: "
-                "token selection supports adapters on weights, such as LoRA."
-            )
+
+    values: Tensor
+    n_missing: int
 
 
-def refuse_biases(model: Any, history: str) -> None:
-    """Raises:
-    ValueError: if switching the adapter off would not bring the base model back.
+class History(ABC):
+    """Log-probabilities of the batch's tokens under an earlier version of the model.
+
+    It says what it has stored, and how to bring the earlier model back; whoever asks runs the model. Life of a
+    history: constructed from its options before any model is loaded (refuse there what cannot work); `attach`ed to the
+    model once; for every micro-batch asked for what is `stored` and, if that is not enough and it `runs`, made
+    `active` for one pass; told what the model says now (`remember`, `compare`) and of the end of every optimizer step;
+    and its `state_dict` is part of every checkpoint.
+
+    Attributes:
+        Options: the dataclass of its options.
+        name: as which it was chosen.
+        requires_adapter: whether it can only be had beside an adapter in training.
+        follows_shards: whether it works where FSDP shards the weights.
+        knows_any_text: whether it can score a batch that is not of the training data.
+        below_adapter: whether it is the model below the adapter in training, whatever that has learned before.
+        begins_as_model: whether it is the model itself before the first step, on a fresh adapter.
     """
-    for name, config in model.peft_config.items():
-        if (bias := getattr(config, "bias", "none")) != "none":
-            raise ValueError(
-                f"`history` is {history!r} but adapter {name!r} trains biases (bias={bias!r}), which are the base "
-                "model's own and stay changed when the adapter is switched off: set its `bias` to 'none', or set "
-                "`history` to 'snapshot', or `gamma` to 0 to select by attention alone."
-            )
+
+    kind = "history"
+    Options: ClassVar[type[NoOptions]] = NoOptions
+    requires_adapter: bool = False
+    follows_shards: bool = True
+    knows_any_text: bool = False
+    below_adapter: bool = False
+    begins_as_model: bool = False
+
+    def __init__(self, options: Any, name: str = "history") -> None:
+        self.options: Any = options
+        self.name = name
+
+    def problems(self, relies_on_history: bool) -> Iterator[Problem]:
+        """What cannot work with what is read of it; see `TrainingRun.relies_on_history`."""
+        yield from ()
+
+    def attach(self, model: nn.Module, run: TrainingRun) -> None:
+        """Gets the unwrapped model before training; or one without weights, on the meta device, to find out whether it
+        could serve.
+
+        Raises:
+            Refused: if this model cannot have such a history.
+        """
+
+    def lookup(self) -> Lookup | None:
+        """What the data loader's workers do to each training batch, on the host: a function that can be pickled."""
+        return None
+
+    def stored(self, batch: MicroBatch) -> Stored | None:
+        """What is known without a pass; None if that is never anything."""
+        return None
+
+    @property
+    def records(self) -> bool:
+        """Whether it wants the training data recorded before the first step."""
+        return False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the earlier model can be brought back. Has to be the same on every process and in every step."""
+        return False
+
+    def active(self, model: nn.Module) -> AbstractContextManager[None]:
+        """While open, the model computes what its earlier version would. Must leave everything as it was."""
+        raise NotImplementedError(f"History {self.name!r} keeps no weights.")
+
+    def remember(self, batch: MicroBatch, log_probs: Tensor) -> None:
+        """Told of every micro-batch that trains: (B, S) log-probabilities under the current model, no gradient."""
+
+    def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
+        """What `log_probs` (B, S) are compared with: `history_log_probs`, unless their precision needs a word."""
+        return history_log_probs
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        """Called after every optimizer step, which are counted from 1; `epoch` says how many were done, if known."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What identifies this history, as JSON values. A run resumed with another description is refused."""
+        return {}
+
+    def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
+        """Bytes that it takes, once attached, for data of so many documents and response tokens: on "device", "host"
+        (in memory) or "disk"."""
+        return {}
+
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        """What to say of a run before it starts: whether it stops the run, and the sentence.
+
+        Args:
+            n_missing: documents that it does not know; None if it never knows any before training.
+            epochs: how often the data will be seen; None if that is not known.
+        """
+        yield from ()
+
+    def n_known(self, index: BatchIndex) -> int | None:
+        """How many documents of a batch it knows before training; None if it never knows any then."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs to continue exactly, as tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores `state_dict`.
+
+        Raises:
+            Refused: if it is not what this run's history saves.
+        """
 
 
-def adapter_has_learned(model: Any) -> bool:
-    """Whether switching the adapter off would change the model: some LoRA B matrix is not zero."""
-    return any(
-        bool(parameter.detach().count_nonzero())
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and not parameter.is_meta and ("lora_B" in name or "lora_embedding_B" in name)
-    )
+class LiveHistory(History):
+    """A history whose weights are in the model: scored by one more forward pass."""
+
+    knows_any_text = True
+
+    @property
+    def runs(self) -> bool:
+        return True
+
+    @abstractmethod
+    def active(self, model: nn.Module) -> AbstractContextManager[None]: ...

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import TrainingRun
-from .base import has_adapter
+from ..model.adapters import base_weights
+from .base import TrainingRun
 
 SAMPLE = 256
 
@@ -29,18 +28,6 @@ def made_by(model: Any, run: TrainingRun, adapter: str | None) -> dict[str, Any]
     if any(parameter.is_meta for parameter in weights.values()):
         return known
     return {"model": fingerprint(weights), **known, "precision": precision(model, weights, run.precision)}
-
-
-def base_weights(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters below any adapter, under the names they have without one."""
-    adapters: set[str] = set()
-    if has_adapter(model):
-        adapters.update(model.peft_config)
-        model = model.get_base_model()
-    for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        if adapters.isdisjoint(parts):
-            yield ".".join(part for part in parts if part not in ("base_layer", "original_module")), parameter
 
 
 def fingerprint(weights: dict[str, nn.Parameter]) -> str:
@@ -66,5 +53,5 @@ def precision(model: Any, weights: dict[str, nn.Parameter], autocast: str) -> st
 
 def _sample(tensor: Tensor) -> Tensor:
     flat = tensor.detach().reshape(-1)
-    places = torch.linspace(0, flat.numel() - 1, min(SAMPLE, flat.numel()), dtype=torch.float64, device=flat.device)
-    return flat[places.long()].contiguous().view(torch.uint8).cpu()
+    indices = torch.linspace(0, flat.numel() - 1, min(SAMPLE, flat.numel()), dtype=torch.float64, device=flat.device)
+    return flat[indices.long()].contiguous().view(torch.uint8).cpu()

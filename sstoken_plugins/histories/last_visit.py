@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from ..config import SSTokenConfig
-from ..documents import Documents
-from ..store import BatchIndex, MemoryStore, stored_bytes
-from ..transfer import to_host
-from . import TrainingRun
-from .base import BaseHistory
-from .stored import StoredHistory, needs_rel_alone
+from ..data import BatchIndex, MicroBatch
+from ..errors import Problem
+from ..markers import hookimpl
+from ..model.transfer import to_host
+from ..options import NoOptions, option
+from ..store import MemoryStore, stored_bytes
+from .base import History, Stored, TrainingRun
+from .below_adapter import BaseHistory
+from .stored import StoredHistory
+
+
+@dataclass(frozen=True)
+class LastVisitOptions(NoOptions):
+    first_visit: str = option(
+        "attention",
+        "What happens to a sample that was not seen yet: 'attention' (the score is the attention alone) or 'base' (it "
+        "is compared with the base model, for one more forward pass).",
+        choices=("attention", "base"),
+        shown=True,
+    )
 
 
 class LastVisitHistory(StoredHistory):
@@ -23,38 +36,59 @@ class LastVisitHistory(StoredHistory):
     In the first epoch there is nothing to compare with: the score is the attention alone, or `first_visit: base`.
     """
 
-    def __init__(self, config: SSTokenConfig) -> None:
-        super().__init__(config)
-        self.requires_adapter = config.first_visit == "base"
-        if config.first_visit == "attention" and needs_rel_alone(config):
-            raise ValueError(
-                "`history` is 'last_visit' and `first_visit` is 'attention', but the tokens are chosen by the excess "
-                "loss alone, and a sample that is seen for the first time has none: set `first_visit` to 'base', or "
-                "`gamma` below 1."
-            )
+    Options = LastVisitOptions
+
+    def __init__(self, options: LastVisitOptions, name: str = "last_visit") -> None:
+        super().__init__(options, name)
+        self.requires_adapter = options.first_visit == "base"
         self._store = MemoryStore()
-        self._first = BaseHistory(config) if config.first_visit == "base" else None
+        self._first = BaseHistory(NoOptions(), name) if options.first_visit == "base" else None
         self._seen: list[tuple[BatchIndex, Tensor, Callable[[], None]]] = []
+
+    def problems(self, relies_on_history: bool) -> Iterator[Problem]:
+        if self._first is None and relies_on_history:
+            yield Problem(
+                "{history} is {name!r} and {first_visit} is 'attention', but the tokens are chosen by the excess loss "
+                "alone, and a sample that is seen for the first time has none: set {first_visit} to 'base', or "
+                "{gamma} below 1.",
+                name=self.name,
+            )
+
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        if epochs is not None and epochs <= 1:
+            yield (
+                False,
+                Problem(
+                    "{history} is {name!r}, which compares with an epoch ago, but the run has {epochs:g}: no sample "
+                    "is seen twice.",
+                    name=self.name,
+                    epochs=epochs,
+                ),
+            )
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
         self._run = run
         if self._first is not None:
             self._first.attach(model, run)
 
-    def log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
-        index = BatchIndex.of(inputs)
+    def stored(self, batch: MicroBatch) -> Stored:
+        index = batch.index
         values, n_missing = self._store.get(index)
-        stored = index.scatter(values).to(documents.ids.device, non_blocking=True)
-        missing = documents.response & stored.isnan()
-        self._run.record("history_missing", missing.sum(), documents.response.sum())
-        if self._first is None or not n_missing:
-            return stored
-        return torch.where(missing, self._first.log_probs(model, inputs, documents, score), stored)
+        found = index.scatter(values).to(batch.documents.ids.device, non_blocking=True)
+        missing = batch.documents.response & found.isnan()
+        self._run.record("history_missing", missing.sum(), batch.documents.response.sum())
+        return Stored(found, n_missing)
 
-    def remember(self, inputs: Mapping[str, Any], log_probs: Tensor) -> None:
-        self._seen.append((BatchIndex.of(inputs), *to_host(log_probs)))
+    @property
+    def runs(self) -> bool:
+        return self._first is not None
+
+    def active(self, model: nn.Module) -> AbstractContextManager[None]:
+        assert self._first is not None
+        return self._first.active(model)
+
+    def remember(self, batch: MicroBatch, log_probs: Tensor) -> None:
+        self._seen.append((batch.index, *to_host(log_probs)))
 
     def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
         """Stores what the step has seen: so what is looked up does not depend on how a step is cut into batches."""
@@ -75,3 +109,8 @@ class LastVisitHistory(StoredHistory):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._store.load_state_dict(state)
+
+
+@hookimpl
+def register_histories(register: Callable[[str, type[History]], None]) -> None:
+    register("last_visit", LastVisitHistory)

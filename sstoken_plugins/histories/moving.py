@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import SSTokenConfig
-from . import LiveHistory, TrainingRun
-from .base import refuse_prompt_learning, require_adapter
+from ..errors import refused
+from ..markers import hookimpl
+from ..options import NoOptions, option
+from .base import History, LiveHistory, TrainingRun
+from .below_adapter import refuse_prompt_learning, require_adapter
 
 
 class _EarlierWeights(LiveHistory):
@@ -23,12 +26,13 @@ class _EarlierWeights(LiveHistory):
     """
 
     requires_adapter = True
+    begins_as_model = True
     follows_shards = False
 
     def attach(self, model: Any, run: TrainingRun) -> None:
-        require_adapter(model, self.config.history)
+        require_adapter(model, self.name)
         refuse_prompt_learning(model)
-        self._places = {
+        self._owners = {
             name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
@@ -58,40 +62,55 @@ class _EarlierWeights(LiveHistory):
         for name, weight in self._weights.items():
             saved = state.get(f"weights.{name}")
             if saved is None or saved.shape != weight.shape:
-                raise ValueError(
-                    f"The checkpoint's history has {'no' if saved is None else 'another shape of'} {name!r}: give the "
-                    "run the adapter that it was started with."
+                raise refused(
+                    "The checkpoint's history has {what} {parameter!r}: give the run the adapter that it was started "
+                    "with.",
+                    what="no" if saved is None else "another shape of",
+                    parameter=name,
                 )
             weight.copy_(saved)
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         # PEFT puts new parameters in place of the old when it loads an adapter, so they are looked up each time.
-        for name, (module, key) in self._places.items():
+        for name, (module, key) in self._owners.items():
             parameter = module._parameters[key]
             assert parameter is not None
             if hasattr(parameter, "full_tensor"):
-                raise RuntimeError(
-                    f"`history` is {self.config.history!r}, which can't follow weights sharded by FSDP."
-                )
+                raise RuntimeError(f"`history` is {self.name!r}, which cannot follow weights sharded by FSDP.")
             yield name, parameter
+
+
+@dataclass(frozen=True)
+class SnapshotOptions(NoOptions):
+    refresh_steps: float = option(
+        0.25,
+        "The snapshot is renewed every so many optimizer steps; below 1: every such fraction of an epoch.",
+        valid=lambda steps: 0 < steps <= 1 or (0 < steps < math.inf and steps == int(steps)),
+        otherwise=": set it to a whole number of optimizer steps, such as 100, or to a fraction of an epoch, such as "
+        "0.25.",
+        shown=True,
+    )
 
 
 class SnapshotHistory(_EarlierWeights):
     """The adapter in training as it was a while ago, renewed every `refresh_steps`. Costs one forward pass and the
     adapter's own memory; right after a renewal, rel is 0."""
 
-    def __init__(self, config: SSTokenConfig) -> None:
-        super().__init__(config)
+    Options = SnapshotOptions
+
+    def __init__(self, options: SnapshotOptions, name: str = "snapshot") -> None:
+        super().__init__(options, name)
         self._renewals = torch.zeros((), dtype=torch.int64)  # due by now, if they come by fractions of an epoch
 
     def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
-        every = self.config.refresh_steps
+        every = self.options.refresh_steps
         if every >= 1:
             due = step % int(every) == 0
         elif epoch is None:
-            raise ValueError(
-                f"`refresh_steps` is {every}, a fraction of an epoch, but this training loop does not say which epoch "
-                "it is in: set it to a number of steps."
+            raise refused(
+                "{refresh_steps} is {every}, a fraction of an epoch, but this training loop does not say which epoch "
+                "it is in: set it to a number of steps.",
+                every=every,
             )
         else:
             renewals = math.floor(epoch / every + 1e-6)
@@ -109,9 +128,23 @@ class SnapshotHistory(_EarlierWeights):
         self._renewals.copy_(state["renewals"])
 
 
+@dataclass(frozen=True)
+class EmaOptions(NoOptions):
+    ema_alpha: float = option(
+        0.99,
+        "The moving average keeps this fraction of itself at each optimizer step and takes the rest from the model.",
+        valid=lambda alpha: 0 <= alpha < 1,
+        otherwise=", but it is the fraction of the average that stays at each step: set it in [0, 1), for example "
+        "0.99.",
+        shown=True,
+    )
+
+
 class EmaHistory(_EarlierWeights):
     """`history <- ema_alpha * history + (1 - ema_alpha) * trained` after each step. Costs one forward pass and the
     adapter's own memory, in float32."""
+
+    Options = EmaOptions
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         super().attach(model, run)
@@ -120,7 +153,7 @@ class EmaHistory(_EarlierWeights):
 
     def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
         for name, parameter in self._trained():
-            self._averages[name].lerp_(parameter.data.float(), 1 - self.config.ema_alpha)
+            self._averages[name].lerp_(parameter.data.float(), 1 - self.options.ema_alpha)
             self._weights[name].copy_(self._averages[name])  # in float32 the two are one
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
@@ -134,3 +167,9 @@ class EmaHistory(_EarlierWeights):
         super().load_state_dict(state)
         for name, average in self._averages.items():
             average.copy_(state[f"weights.{name}"])
+
+
+@hookimpl
+def register_histories(register: Callable[[str, type[History]], None]) -> None:
+    register("snapshot", SnapshotHistory)
+    register("ema", EmaHistory)

@@ -1,28 +1,49 @@
-"""Log-probabilities of an earlier self, computed once before training."""
+"""Log-probabilities of an earlier model, computed once before training."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..config import SSTokenConfig
-from ..documents import Documents
-from ..store import BatchIndex, DiskStore, stored_bytes
-from . import LiveHistory, Lookup, TrainingRun
-from .adapter import AdapterHistory
-from .base import BaseHistory, has_adapter
+from ..data import BatchIndex, MicroBatch
+from ..data.loading import Lookup
+from ..errors import Problem, refused
+from ..markers import hookimpl
+from ..model.adapters import has_adapter
+from ..options import NoOptions, option
+from ..store import DiskStore, stored_bytes
+from .adapter import AdapterHistory, AdapterOptions
+from .base import History, LiveHistory, Stored, TrainingRun
+from .below_adapter import BaseHistory
 from .identity import made_by
-from .stored import N_MISSING, VALUES, StoredHistory, needs_rel_alone
+from .stored import N_MISSING, VALUES, StoredHistory
 
 logger = logging.getLogger(__name__)
 
-# Documents scored a second time, alone, to see how much the batch matters.
-NOISE_DOCUMENTS = 8
+
+@dataclass(frozen=True)
+class RecordedOptions(AdapterOptions):
+    history_store: str | None = option(
+        None, "Folder of the recorded log-probabilities; `sstoken record` fills it.", shown=True, folder=True
+    )
+    history_record: bool = option(False, "Record what the store lacks of the training data before the first step.")
+    history_strict: bool = option(
+        False, "Stop if a sample is not in the store, instead of computing its history while training."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        if not self.history_store:
+            yield Problem(
+                "{history} is 'recorded' but {history_store} is not set: set it to a folder, and fill it with "
+                "`sstoken record` or by setting {history_record} to True."
+            )
 
 
 class RecordedHistory(StoredHistory):
@@ -32,58 +53,58 @@ class RecordedHistory(StoredHistory):
     the store are scored by the model below the adapter in training, if there is one, and counted in the log.
     """
 
+    Options = RecordedOptions
     knows_any_text = True
 
-    def __init__(self, config: SSTokenConfig) -> None:
-        super().__init__(config)
-        assert config.history_store is not None  # granted by the configuration
-        self.store = DiskStore(Path(config.history_store).expanduser())
-        if not self.store.exists and not config.history_record:
-            raise ValueError(
-                f"`history_store` is {config.history_store!r}, where nothing was recorded yet: fill it with `sstoken "
-                "record`, which takes the options of the training, or set `history_record` to True."
+    def __init__(self, options: RecordedOptions, name: str = "recorded") -> None:
+        super().__init__(options, name)
+        assert options.history_store is not None  # granted by the options
+        self.store = DiskStore(Path(options.history_store).expanduser())
+        if not self.store.exists and not options.history_record:
+            raise refused(
+                "{history_store} is {folder!r}, where nothing was recorded yet: fill it with `sstoken record`, which "
+                "takes the options of the training, or set {history_record} to True.",
+                folder=options.history_store,
             )
         self._live: LiveHistory | None = None
-        self._adapter = AdapterHistory(config) if config.history_adapter else None
-        self._warned = self._measured = False
+        self._adapter = AdapterHistory(options, name) if options.history_adapter else None
+        self._warned = False
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         self._run = run
         self._made_by = made_by(model, run, self._adapter.fingerprint if self._adapter else None)
-        self.store.refresh()  # another process may have begun it since
+        self.refresh()  # another process may have begun it since
         if self.store.exists:
             self.store.require(self._made_by)
-        self.noise = self.store.noise
         if self._adapter is not None:
             self._live = self._adapter
         elif has_adapter(model):
-            self._live = BaseHistory(self.config)
+            self._live = BaseHistory(NoOptions(), self.name)
         if self._live is not None:
             self._live.attach(model, run)
 
     def lookup(self) -> Lookup:
         return _Lookup(self.store)
 
-    def log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
+    def stored(self, batch: MicroBatch) -> Stored:
+        inputs: Mapping[str, Any] = batch.inputs
         if VALUES not in inputs:
             _Lookup(self.store)(found := dict(inputs))
             inputs = found
-        stored: Tensor = inputs[VALUES].to(documents.ids.device)
-        missing = documents.response & stored.isnan()
-        self._run.record("history_missing", missing.sum(), documents.response.sum())
-        if not inputs[N_MISSING]:
-            return stored
-        self._report(inputs[N_MISSING])
-        if self._live is None:
-            return stored
-        return torch.where(missing, self._live.log_probs(model, inputs, documents, score), stored)
+        values: Tensor = inputs[VALUES].to(batch.documents.ids.device)
+        missing = batch.documents.response & values.isnan()
+        self._run.record("history_missing", missing.sum(), batch.documents.response.sum())
+        if inputs[N_MISSING]:
+            self._report(inputs[N_MISSING])
+        return Stored(values, inputs[N_MISSING])
 
-    def log_probs_of_any_text(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
-        return self.log_probs(model, inputs, documents, score)
+    @property
+    def runs(self) -> bool:
+        return self._live is not None
+
+    def active(self, model: nn.Module) -> AbstractContextManager[None]:
+        """While open, the model computes what is to be recorded."""
+        return contextlib.nullcontext() if self._live is None else self._live.active(model)
 
     def describe(self) -> Mapping[str, Any]:
         return {"made_by": self._made_by}
@@ -92,93 +113,71 @@ class RecordedHistory(StoredHistory):
         live = self._adapter.memory(n_documents, n_response) if self._adapter else {}
         return {**live, "disk": stored_bytes(n_documents, n_response)}
 
+    def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
+        if not n_missing:
+            return
+        where, known = "{n} samples are not in the store {folder}", {"n": n_missing, "folder": self.store.folder}
+        if self.records:
+            yield False, Problem(f"{where}: they are recorded before the first step.", **known)
+        elif self.options.history_strict:
+            yield (
+                True,
+                Problem(
+                    f"{{history_strict}} is True and {where}: run `sstoken record`, or set {{history_record}} to "
+                    f"True.",
+                    **known,
+                ),
+            )
+        else:
+            yield (
+                False,
+                Problem(
+                    f"{where}: their history is computed while training, or, without an adapter, left out.", **known
+                ),
+            )
+
+    def n_known(self, index: BatchIndex) -> int:
+        return len(index) - self.store.get(index)[1]
+
     # Recording
 
-    def record(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Any],
-        score: Callable[[Mapping[str, Any]], Tensor],
-    ) -> int:
-        """Adds what the store lacks of a batch. Before training, where the model still is what it was.
+    @property
+    def records(self) -> bool:
+        return bool(self.options.history_record)
 
-        Args:
-            score: as in `History.log_probs`, of the batch it is given.
-
-        Returns:
-            How many documents were new.
-        """
+    def begin(self) -> None:
+        """Makes the store, unless it is there."""
         if self.store.made_by is None:
             self.store.create(self._made_by)
-        index = BatchIndex.of(inputs)
-        new = self.store.lacks(index)
-        if new.any():
-            log_probs = index.gather(self._score(model, inputs, score))
-            if not self._measured:
-                self._measured = True
-                self.store.measured_noise = self._measure(model, inputs, log_probs, index, score)
-            tokens = new.repeat_interleave(index.lengths)
-            self.store.add(index.keys[new], index.lengths[new], log_probs[tokens])
-        return int(new.sum())
-
-    def finish(self) -> None:
-        """Writes what is not on disk yet."""
-        self.store.flush()
 
     def refresh(self) -> None:
         """Takes in what other processes have recorded."""
         self.store.refresh()
         self.noise = self.store.noise
 
-    def _score(self, model: nn.Module, inputs: Mapping[str, Any], score: Callable[..., Tensor]) -> Tensor:
-        if self._live is None:
-            log_probs = score(inputs)
-        else:
-            log_probs = self._live.log_probs(model, inputs, Documents.from_batch(inputs), lambda: score(inputs))
-        if not torch.isfinite(log_probs).all():
-            raise FloatingPointError(
-                "The history model's log-probability of a token is not finite: nothing can be compared with it. Try "
-                "bfloat16 instead of float16."
-            )
-        return log_probs.cpu()
-
-    def _measure(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Any],
-        log_probs: Tensor,
-        index: BatchIndex,
-        score: Callable[[Mapping[str, Any]], Tensor],
-    ) -> float:
-        """How far the first documents' log-probabilities move when each is scored alone: the 99th percentile."""
-        ids = Documents.from_batch(inputs).ids
-        alone = []
-        for number in sorted(set(ids.flatten()[index.tokens.to(ids.device)].tolist()))[:NOISE_DOCUMENTS]:
-            tokens = ids == number
-            one = {name: inputs[name][tokens][None] for name in ("input_ids", "labels")}
-            alone.append(BatchIndex.of(one).gather(self._score(model, one, score)))
-        again = torch.cat(alone)
-        return float((again - log_probs[: len(again)]).abs().quantile(0.99))
-
     def _report(self, n_missing: int) -> None:
-        where = f"{n_missing} samples of a micro-batch are not in the store {self.store.folder}"
-        record = "Record them: run `sstoken record` again, or set `history_record` to True."
-        if self.config.history_strict:
-            raise ValueError(f"`history_strict` is True and {where}. {record}")
-        if self._live is None and needs_rel_alone(self.config):
-            raise ValueError(
+        where = "{n} samples of a micro-batch are not in the store {folder}"
+        record = "Record them: run `sstoken record` again, or set {history_record} to True."
+        known = {"n": n_missing, "folder": self.store.folder}
+        if self.options.history_strict:
+            raise refused(f"{{history_strict}} is True and {where}. {record}", **known)
+        if self._live is None and self._run.relies_on_history:
+            raise refused(
                 f"{where}, and without an adapter there is no earlier model to score them with, nor anything else to "
-                f"choose their tokens by. {record}"
+                f"choose their tokens by. {record}",
+                **known,
             )
         if not self._warned:
             self._warned = True
             logger.warning(
-                "%s (more may follow, see `sstoken/history_missing`): %s %s",
-                where,
+                "%d samples of a micro-batch are not in the store %s (more may follow, see "
+                "`sstoken/history_missing`): %s Record them: run `sstoken record` again, or set `history_record` to "
+                "True.",
+                n_missing,
+                self.store.folder,
                 "their tokens are chosen without a history."
                 if self._live is None
                 else "each such micro-batch costs one more forward pass.",
-                record,
             )
 
 
@@ -192,3 +191,8 @@ class _Lookup:
         index = BatchIndex.of(batch)
         values, n_missing = self._store.get(index)
         batch[VALUES], batch[N_MISSING] = index.scatter(values), n_missing
+
+
+@hookimpl
+def register_histories(register: Callable[[str, type[History]], None]) -> None:
+    register("recorded", RecordedHistory)

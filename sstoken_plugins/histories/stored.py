@@ -5,17 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import SSTokenConfig
 from ..store import resolution
 from ..store.codec import SMALLEST_LOG_PROB
-from . import History
+from .base import History
 
 # What lookups add to a batch.
 VALUES, N_MISSING = "sstoken_history_log_probs", "sstoken_missing"
 
 
 class StoredHistory(History):
-    """Where nothing is stored, `log_probs` is NaN: the token is compared with the current model, so rel is 0."""
+    """Where nothing is stored, the value is NaN: the token is compared with the current model, so rel is 0."""
 
     noise = 0.0
     """How much a log-probability depends on the batch that it is computed in, in nats."""
@@ -26,8 +25,3 @@ class StoredHistory(History):
         difference = (history_log_probs - log_probs.clamp(min=SMALLEST_LOG_PROB)).abs()
         same = difference <= resolution(history_log_probs).clamp(min=self.noise)
         return torch.where(same | history_log_probs.isnan(), log_probs, history_log_probs)
-
-
-def needs_rel_alone(config: SSTokenConfig) -> bool:
-    """Whether nothing else would order the tokens of a sample that has no history."""
-    return (config.strategy == "sstoken" and config.gamma == 1) or config.signal == "rel"

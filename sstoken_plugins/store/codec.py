@@ -19,7 +19,6 @@ SCALE = 1 << 15
 LARGEST_CODE = (1 << 18) - 1
 SMALLEST_LOG_PROB = -((LARGEST_CODE / SCALE) ** 2)
 """-63.9995: what is less likely counts as this."""
-MISSING = float("nan")
 
 
 def resolution(log_probs: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ def encode(log_probs: Tensor, lengths: Tensor) -> Tensor:
     """
     # In double precision: float32's root alone would be off by more than a hundredth of a code.
     codes = (SCALE * (-log_probs.double()).clamp(min=0).sqrt()).round().clamp(max=LARGEST_CODE).int()
-    upper, lower, shift = _places(_starts(block_sizes(lengths)), lengths)
+    upper, lower, shift = _indices(_starts(block_sizes(lengths)), lengths)
     blocks = torch.zeros(int(block_sizes(lengths).sum()), dtype=torch.int32)
     blocks[upper] = (codes >> 2) & 0xFF
     blocks[upper + 1] = codes >> 10
@@ -68,13 +67,13 @@ def decode(blocks: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (T,) float32.
     """
-    upper, lower, shift = _places(starts, lengths)
+    upper, lower, shift = _indices(starts, lengths)
     codes = (blocks[upper].int() << 2) | (blocks[upper + 1].int() << 10) | ((blocks[lower].int() >> shift) & 3)
     return -((codes.double() / SCALE) ** 2).float()
 
 
-def _places(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every token: the place of its first byte, the place of its lower bits, and their shift in that byte."""
+def _indices(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every token: the index of its first byte, the index of its lower bits, and their shift in that byte."""
     within = torch.arange(int(lengths.sum())) - _starts(lengths).repeat_interleave(lengths)
     start = starts.repeat_interleave(lengths)
     lower = start + 2 * lengths.repeat_interleave(lengths) + within // 4

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data import BatchIndex
 from .codec import block_sizes, decode, encode
-from .lookup import BatchIndex
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "store.json"
 UNFINISHED = ".unfinished-"
 # What a killed writer loses at most.

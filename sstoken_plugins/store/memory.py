@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..data import BatchIndex
 from .codec import block_sizes, decode, encode
-from .lookup import BatchIndex
 
 
 class MemoryStore:

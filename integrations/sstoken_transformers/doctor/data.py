@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from sstoken_plugins import Documents, TokenSelector
-from sstoken_plugins.documents import IGNORE_INDEX
-from sstoken_plugins.histories.last_visit import LastVisitHistory
-from sstoken_plugins.histories.recorded import RecordedHistory
-from sstoken_plugins.store import BatchIndex
+from sstoken_plugins import BatchIndex, Counts, Documents, TokenSelector
+from sstoken_plugins.data import IGNORE_INDEX
 
 from .diagnosis import DataFacts, Diagnosis
 
@@ -21,8 +18,8 @@ ROWS = 500
 
 def count(dataset: Any, selector: TokenSelector | None) -> DataFacts:
     """Of a `datasets.Dataset` with `input_ids` and `labels`; rows that are packed have `seq_lengths`."""
-    store = selector.history.store if selector and isinstance(selector.history, RecordedHistory) else None
-    facts = DataFacts(kept_tokens=None if selector is None else 0, recorded=None if store is None else 0)
+    history = selector.history if selector is not None else None
+    facts = DataFacts(kept_tokens=None if selector is None else 0)
     for batch in tqdm(_batches(dataset), "Counting tokens", -(-len(dataset) // ROWS), disable=None, leave=False):
         documents = Documents.from_batch(batch)
         ids = documents.ids.flatten()
@@ -33,11 +30,15 @@ def count(dataset: Any, selector: TokenSelector | None) -> DataFacts:
         facts.without_response += int((n_response == 0).sum())
         facts.prompt_tokens += int(n_prompt.sum())
         facts.response_tokens += int(n_response.sum())
-        n_kept = None if selector is None else selector.strategy.n_kept(n_response)
-        facts.kept_tokens = None if n_kept is None else facts.kept_tokens + int(n_kept.sum())
-        if store is not None:
-            index = BatchIndex.of(batch)
-            facts.recorded += len(index) - store.get(index)[1]
+        n_kept = None
+        if selector is not None:
+            n_kept = selector.method.n_kept(Counts(n_response[n_response > 0]), selector.progress(0))
+        facts.kept_tokens = (
+            None if n_kept is None or facts.kept_tokens is None else facts.kept_tokens + int(n_kept.sum())
+        )
+        n_known = history.n_known(BatchIndex.of(batch)) if history is not None else None
+        if n_known is not None:
+            facts.recorded = (facts.recorded or 0) + n_known
     return facts
 
 
@@ -56,25 +57,12 @@ def judge(found: Diagnosis, selector: TokenSelector | None, epochs: float | None
                 f"{data.without_prompt} of {data.samples} samples have no prompt: their tokens are chosen by the "
                 "excess loss alone."
             )
-        missing = data.samples - data.without_response - (data.recorded or 0)
-        if selector is not None and data.recorded is not None and missing:
-            _judge_missing(found, selector, missing)
-    if selector is not None and isinstance(selector.history, LastVisitHistory) and epochs is not None and epochs <= 1:
-        found.note(
-            f"`history` is 'last_visit', which compares with an epoch ago, but the run has {epochs:g}: no sample is "
-            "seen twice."
-        )
-
-
-def _judge_missing(found: Diagnosis, selector: TokenSelector, missing: int) -> None:
-    config = selector.config
-    where = f"{missing} samples are not in the store {config.history_store}"
-    if config.history_record:
-        found.note(f"{where}: they are recorded before the first step.")
-    elif config.history_strict:
-        found.add(f"`history_strict` is True and {where}: run `sstoken record`, or set `history_record` to True.")
-    else:
-        found.note(f"{where}: their history is computed while training, or, without an adapter, left out.")
+    if selector is not None and selector.history is not None:
+        n_missing = None
+        if data is not None and data.recorded is not None:
+            n_missing = data.samples - data.without_response - data.recorded
+        for stops, sentence in selector.history.outlook(n_missing, epochs):
+            (found.add if stops else found.note)(sentence)
 
 
 def _batches(dataset: Any) -> Iterator[dict[str, torch.Tensor]]:

@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sstoken_plugins.refusal import problems_of
+from sstoken_plugins.errors import Naming, Problem, problems_of
 
 from .versions import Version
 
@@ -24,15 +24,14 @@ class ModelFacts:
     Attributes:
         parameters: without the adapter.
         trainable: parameters that train.
-        attention: the layer whose attention to the prompt is read, such as "layer 29 (LlamaAttention, sdpa)"; None if
-            none is, or none can be.
+        measured: where or how measurements are taken, such as {"attention": "layer 29 (LlamaAttention, sdpa)"}.
         memory: bytes that the history takes beyond a run without it, by where: "device", "host" or "disk".
     """
 
     architecture: str
     parameters: int
     trainable: int
-    attention: str | None = None
+    measured: dict[str, str] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
 
 
@@ -63,14 +62,14 @@ class Diagnosis:
     """Whether a run will work with token selection. What could not be looked at is None, and a problem says why.
 
     Attributes:
-        problems: would stop the training or train the wrong thing; each with the way out.
+        problems: would stop the training or train the wrong thing; each with how to fix it.
         notes: worth knowing.
-        rename: gives the options in a problem the names that the user knows them by.
+        naming: how the users of the framework write an option.
     """
 
     framework: str
     versions: list[Version]
-    rename: Callable[[str], str] = str
+    naming: Naming = lambda option: option
     selection: str | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -81,16 +80,19 @@ class Diagnosis:
     def healthy(self) -> bool:
         return not self.problems
 
-    def add(self, *problems: str) -> None:
+    def add(self, *problems: Problem | str) -> None:
         """Each problem once, however often it is met."""
-        for problem in map(self.rename, problems):
-            if problem not in self.problems:
-                self.problems.append(problem)
+        self._append(self.problems, problems)
 
-    def note(self, *notes: str) -> None:
-        for note in map(self.rename, notes):
-            if note not in self.notes:
-                self.notes.append(note)
+    def note(self, *notes: Problem | str) -> None:
+        """The same for what is worth knowing."""
+        self._append(self.notes, notes)
+
+    def _append(self, to: list[str], sentences: tuple[Problem | str, ...]) -> None:
+        for sentence in sentences:
+            text = sentence.text(self.naming) if isinstance(sentence, Problem) else sentence
+            if text not in to:
+                to.append(text)
 
     @contextlib.contextmanager
     def looking_at(self, what: str) -> Iterator[None]:
@@ -103,10 +105,10 @@ class Diagnosis:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of others, who will say it again when it matters
                 yield
-        except ValueError as error:
-            self.add(*(problem if "`" in problem else f"{what}: {problem}" for problem in problems_of(error)))
         except Exception as error:
-            self.add(f"{what}: {str(error).strip() or type(error).__name__}")
+            for problem in problems_of(error):
+                text = problem.text(self.naming)
+                self.add(text if isinstance(error, ValueError) and "`" in text else f"{what}: {text}")
         finally:
             for logger in loggers:
                 logger.removeHandler(handler)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.quantizers import AutoHfQuantizer
 
-from sstoken_plugins import PromptAttention, TokenSelector, TrainingRun
+from sstoken_plugins import TokenSelector, TrainingRun
 
 from .diagnosis import DataFacts, Diagnosis, ModelFacts
 
@@ -44,16 +44,12 @@ def examine_model(model: Any, selector: TokenSelector | None, tokenizer: str | N
     )
     if selector is None:
         return
-    if "attention" in selector.needs:
-        with found.looking_at("`attention_layer`"):
-            probed = PromptAttention(model, selector.config.attention_layer).module
-            found.model.attention = (
-                f"layer {probed.layer_idx} ({type(probed).__name__}, {probed.config._attn_implementation})"
-            )
     if selector.history is not None and selector.history.requires_adapter and not has_adapter:
         return  # which has been said
-    with found.looking_at("The history"):
+    with found.looking_at("The selection"):
         selector.attach(model, TrainingRun(tokenizer=tokenizer))
+        described = {name: each.describe() for name, each in selector.plan.measurements.items()}
+        found.model.measured = {name: text for name, text in described.items() if text}
         if selector.history is not None:
             data = found.data or DataFacts()
             times = 2 if "unprompted" in selector.needs else 1  # each answer once more, without its prompt

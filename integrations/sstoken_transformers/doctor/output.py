@@ -33,11 +33,11 @@ def show(found: Diagnosis, as_json: bool) -> None:
         for line in lines:
             table.add_row(Text(mark, style), Text(line.replace("\n", " ")))
         if lines:
-            heading = "In the way" if lines is found.problems else "Worth knowing"
+            heading = "Problems" if lines is found.problems else "Worth knowing"
             console.print(f"\n[{style}]{heading}[/]")
             _print(console, table)
     if found.healthy:
-        console.print("\n[bold green]Nothing stands in the way of this run.[/]")
+        console.print("\n[bold green]No problems found.[/]")
     else:
         n = len(found.problems)
         console.print(f"\n[bold red]{n} problem{'s' * (n > 1)}: this run would fail, or train something else.[/]")
@@ -66,8 +66,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, Text]]:
         model = found.model
         size = f"{_short(model.parameters)} parameters, {_short(model.trainable)} train"
         yield "Model", Text(f"{model.architecture}, {size}")
-        if model.attention:
-            yield "Attention", Text(f"read in {model.attention}")
+        for name, text in model.measured.items():
+            yield name.capitalize(), Text(f"read in {text}")
         memory = [f"{_bytes(size)} {PLACES[place]}" for place, size in model.memory.items()]
         if found.selection:
             yield "History", Text(", ".join(memory) or "takes no memory")

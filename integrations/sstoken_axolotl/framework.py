@@ -1,0 +1,61 @@
+"""Axolotl, as the commands see it. Imports nothing of it before it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sstoken_plugins import hookimpl
+from sstoken_plugins.errors import refused
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
+
+if TYPE_CHECKING:
+    from sstoken_transformers.doctor.diagnosis import Diagnosis
+
+PLUGIN = "sstoken_axolotl.SSTokenPlugin"
+"""What the YAML's `plugins` have to name."""
+
+
+class Axolotl(Framework):
+    """Axolotl's SFT: a YAML with this project's plugin, and overrides as `--key=value`."""
+
+    label, package, extra = "Axolotl", "axolotl", "axolotl"
+    usage = "AXOLOTL.yaml [--key=value] [--block__key=value]"
+    marks = frozenset(("base_model", "datasets", "sequence_len", "micro_batch_size", "plugins", "adapter"))
+
+    def naming(self, option: str) -> str:
+        return option
+
+    def examine(self, command: CommandLine) -> Diagnosis:
+        from .doctor import examine
+
+        try:
+            return examine(_yaml(command), command.rest)
+        except ValueError as error:
+            print(f"sstoken doctor: error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def look(self, command: CommandLine, look: Look) -> AbstractContextManager[Looked]:
+        from .inspection import looking
+
+        return looking(_yaml(command), command.rest, look)
+
+    def record(self, command: CommandLine) -> int:
+        from .inspection import recording
+
+        recording(_yaml(command), command.rest)
+        return 0
+
+
+def _yaml(command: CommandLine) -> Path:
+    if command.yaml is None:
+        raise refused("Name the YAML of Axolotl first.")
+    return command.yaml
+
+
+@hookimpl
+def register_frameworks(register: Callable[[str, type[Framework]], None]) -> None:
+    register("axolotl", Axolotl)

@@ -1,0 +1,67 @@
+"""`sstoken doctor`: will this environment, this configuration and these data work? No weights are loaded.
+
+sstoken doctor --config run.yaml --sstoken       all flags and the YAML of `sstoken sft`
+sstoken doctor axolotl.yaml --sstoken__rho=0.8   a YAML of another framework, with its overrides
+
+The exit status is 0 if no problems were found, 1 if the run would fail or train something else, 2 for a wrong command
+line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from sstoken_plugins.errors import Refused
+from sstoken_transformers.framework import split
+
+from .frameworks import fail, frameworks, pick
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="sstoken doctor",
+        usage="\n       ".join(f"sstoken doctor {each.usage}" for each in frameworks().values()),
+        description="Says whether this environment, this configuration and these data will work with token selection, "
+        "without loading the model.",
+        epilog="Exit status: 0 if no problems were found, 1 if the run would fail or train something else, 2 for a "
+        "wrong command line.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("yaml", nargs="?", help="configuration of a framework, told by its keys")
+    parser.add_argument("--framework", choices=sorted(frameworks()), help="the framework, whatever is in the YAML")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    if not argv or {"-h", "--help"} & set(argv):
+        parser.parse_args(["--help"] if argv else [])
+        parser.error("name a configuration, or give the flags of a training")
+    rest, as_json, name = own_flags(argv)
+    command = split(rest)
+    try:
+        framework = pick(command, name)
+    except Refused as error:
+        if "not installed" in str(error):
+            print(error)
+            return 1
+        return fail("doctor", error)
+    # What the frameworks print on the way is not the answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = framework.examine(command)
+    from sstoken_transformers.doctor.output import show
+
+    show(found, as_json)
+    return 0 if found.healthy else 1
+
+
+def own_flags(argv: Sequence[str]) -> tuple[list[str], bool, str | None]:
+    """The arguments less `--json` and `--framework NAME`, and what those say."""
+    rest, name = [each for each in argv if each != "--json"], None
+    for i, each in enumerate(rest):
+        flag, equals, value = each.partition("=")
+        if flag == "--framework":
+            name = value if equals else (rest[i + 1] if i + 1 < len(rest) else "")
+            del rest[i : i + (1 if equals else 2)]
+            break
+    return rest, "--json" in argv, name

@@ -1,0 +1,120 @@
+"""What a fine-tuning framework has to provide, so that the commands work with it.
+
+Register a class derived from `Framework` with the hook `register_frameworks`, from a module that imports the framework
+only when it is used. `sstoken doctor`, `inspect` and `record` then pick it by the command line that they are given.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from sstoken_plugins import SSTokenConfig
+
+    from .doctor.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a user gave a command, beside the command's own flags.
+
+    Attributes:
+        yaml: the configuration that comes first, if one does.
+        rest: everything else, as the framework's own command line would read it.
+    """
+
+    yaml: Path | None
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What `sstoken inspect` wants of a framework, beside its command line.
+
+    Attributes:
+        n_samples: how many samples will be looked at.
+        adapter: folder of a trained adapter, such as a checkpoint; None: before training.
+        out: folder that the trainer may write into.
+    """
+
+    n_samples: int
+    adapter: str | None
+    out: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A trainer with token selection, ready to be asked what it would select.
+
+    Attributes:
+        trainer: a `transformers.Trainer` with `SSTokenTrainerMixin`.
+        asked_for: the options as the user gave them.
+        adapter: the adapter that the model has, if it was trained.
+    """
+
+    trainer: Any
+    asked_for: SSTokenConfig
+    adapter: str | None
+
+
+class Framework(ABC):
+    """A fine-tuning framework, as the commands see it.
+
+    Attributes:
+        label: how people call it.
+        package: the package that has to be installed.
+        extra: of this project, which brings it.
+        usage: a command line of it, for help texts.
+        marks: keys that a YAML for it has, and others do not.
+        takes_flags: whether its options can be given as flags alone, without a YAML.
+    """
+
+    kind = "framework"
+    label: ClassVar[str]
+    package: ClassVar[str]
+    extra: ClassVar[str]
+    usage: ClassVar[str]
+    marks: ClassVar[frozenset[str]]
+    takes_flags: ClassVar[bool] = False
+
+    def recognises(self, settings: Mapping[str, Any]) -> int:
+        """How many keys of a YAML speak for this framework."""
+        return len(self.marks & settings.keys())
+
+    @abstractmethod
+    def naming(self, option: str) -> str:
+        """How its users write an option of the selection."""
+
+    @abstractmethod
+    def examine(self, command: CommandLine) -> Diagnosis:
+        """Finds out whether a run would work, with a model without weights.
+
+        Options and data are read by the framework itself.
+
+        Raises:
+            SystemExit: for a command line that cannot be read.
+        """
+
+    @abstractmethod
+    def look(self, command: CommandLine, look: Look) -> AbstractContextManager[Looked]:
+        """While open, there is the trainer that the framework would train with, and what it would train on.
+
+        Raises:
+            ValueError: for what the training would refuse too.
+        """
+
+    @abstractmethod
+    def record(self, command: CommandLine) -> int:
+        """Fills the store of history 'recorded' from the framework's own batches; returns the exit status."""
+
+
+def split(argv: Sequence[str]) -> CommandLine:
+    """The configuration comes before all flags: behind one, a word is that flag's value."""
+    if argv and not argv[0].startswith("-"):
+        return CommandLine(Path(argv[0]), tuple(argv[1:]))
+    return CommandLine(None, tuple(argv))

@@ -1,0 +1,53 @@
+"""TRL, as the commands see it. Imports nothing of it before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from sstoken_plugins import hookimpl
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
+
+if TYPE_CHECKING:
+    from sstoken_transformers.doctor.diagnosis import Diagnosis
+
+PREFIX = "sstoken_"
+"""Of the selection's options among TRL's own."""
+
+
+class TRL(Framework):
+    """TRL's SFT: the flags and the YAML of `sstoken sft`."""
+
+    label, package, extra = "TRL", "trl", "trl,qlora"
+    usage = "--config RUN.yaml [flags of `sstoken sft`]"
+    marks = frozenset(("model_name_or_path", "dataset_name", "use_peft", "sstoken"))
+    takes_flags = True
+
+    def naming(self, option: str) -> str:
+        return PREFIX + option
+
+    def examine(self, command: CommandLine) -> Diagnosis:
+        from .doctor import examine
+
+        return examine(arguments(command))
+
+    def look(self, command: CommandLine, look: Look) -> AbstractContextManager[Looked]:
+        from .inspection import looking
+
+        return looking(arguments(command), look)
+
+    def record(self, command: CommandLine) -> int:
+        from .record import main
+
+        return main(arguments(command))
+
+
+def arguments(command: CommandLine) -> list[str]:
+    """As TRL's own command line takes them: a YAML is named by a flag."""
+    return [*(["--config", str(command.yaml)] if command.yaml else []), *command.rest]
+
+
+@hookimpl
+def register_frameworks(register: Callable[[str, type[Framework]], None]) -> None:
+    register("trl", TRL)

@@ -1,0 +1,90 @@
+"""Which documents a batch has, and where their response tokens are: on the host, where stores are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .documents import Documents
+from .hashing import document_keys
+
+MISSING = float("nan")
+"""Stands where no value is known."""
+INDEX = "sstoken_index"
+"""Under this name a batch carries its index, if its data loader made one."""
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """The documents of a batch that have response tokens, D of them, with T response tokens in all. On the CPU.
+
+    Attributes:
+        keys: (D,) int64, see `document_keys`.
+        lengths: (D,) int64, response tokens of each.
+        tokens: (T,) int64, their indices in the flattened batch, document by document.
+        shape: (B, S).
+        indices: `tokens`, on the device that the batch is on.
+    """
+
+    keys: Tensor
+    lengths: Tensor
+    tokens: Tensor
+    shape: tuple[int, ...]
+    indices: Tensor
+
+    @classmethod
+    def carried_by(cls, inputs: Mapping[str, Any]) -> BatchIndex | None:
+        """What the data loader made of the batch, if it did."""
+        index = inputs.get(INDEX)
+        # A data loader that hands slices of its batches to several processes can't cut the index.
+        return index if index is not None and index.shape == tuple(inputs["labels"].shape) else None
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> BatchIndex:
+        """The index that the batch carries, or made now: then the host waits for the device that the batch is on."""
+        if (index := cls.carried_by(inputs)) is not None:
+            return index
+        names = ("input_ids", "labels", "attention_mask", "position_ids")
+        batch = {name: inputs[name].cpu() for name in names if inputs.get(name) is not None}
+        documents = Documents.from_batch(batch)
+        n_response = documents.n_response
+        some = n_response > 0
+        tokens = documents.response_indices  # documents are numbered along them, so this is document by document
+        return cls(
+            keys=document_keys(batch["input_ids"], batch["labels"], documents)[some],
+            lengths=n_response[some],
+            tokens=tokens,
+            shape=tuple(batch["labels"].shape),
+            indices=tokens.to(inputs["labels"].device),
+        )
+
+    # Data loaders and trainers call these on whatever a batch holds.
+
+    def to(self, device: Any, non_blocking: bool = False) -> Self:
+        return replace(self, indices=self.indices.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: Any = None) -> Self:
+        return replace(self, indices=self.indices.pin_memory())
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The response tokens of (B, S) `values`: (T,)."""
+        return values.flatten()[self.tokens]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(T,) values where their tokens are: (B, S), 0 off the response."""
+        batch = values.new_zeros(self.shape)
+        batch.view(-1)[self.tokens] = values
+        return batch
+
+    def fill(self, values: Tensor, found: Tensor) -> Tensor:
+        """Values of the found documents alone, in order, to those of all: (T,), MISSING on the others."""
+        full = torch.full((len(self.tokens),), MISSING)
+        full[found.repeat_interleave(self.lengths)] = values
+        return full

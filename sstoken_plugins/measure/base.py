@@ -1,0 +1,115 @@
+"""The kinds of measurements, by how they are taken."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from ..data import Documents, MicroBatch
+from ..histories import History, TrainingRun
+from ..model.head import LogitsChunk
+from ..options import NoOptions
+
+
+@dataclass(frozen=True)
+class Column:
+    """How reports show a number of every token.
+
+    Attributes:
+        label: a few words, such as "attention".
+        explained: a sentence or two for those who see it for the first time.
+        name: in tables; None: as it was registered.
+        per_document: whether its sum over a document means something too.
+    """
+
+    label: str
+    explained: str
+    name: str | None = None
+    per_document: bool = False
+
+
+class Passes(Protocol):
+    """What runs the model for measurements: always without gradient, and without dropout and other chance."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The unwrapped model."""
+
+    def log_probs(self, batch: MicroBatch) -> Tensor:
+        """(B, S) float32 log-probabilities of the labels under the model as it is now."""
+
+    def measure(self, name: str, batch: MicroBatch) -> Tensor:
+        """Another measurement, of this or of a derived batch."""
+
+    def agree(self, wanted: bool) -> bool:
+        """Whether any process wants a pass: all of them have to run it together. All have to call this together."""
+
+
+class Measurement(ABC):
+    """One number for every token, (B, S), aligned with the labels, without gradient, 0 off the response.
+
+    Derive from `HeadStatistic`, `TrainingPass` or `OwnPass`. Life of a measurement: constructed from its options
+    before any model is loaded (refuse there what cannot work); attached to the model once; then asked for each
+    micro-batch, if a signal that is read at this step needs it.
+
+    Attributes:
+        Options: the dataclass of its options.
+        needs: other measurements that have to be taken before.
+        column: how reports show it; None: not at all.
+    """
+
+    kind = "measurement"
+    Options: ClassVar[type[NoOptions]] = NoOptions
+    needs: ClassVar[frozenset[str]] = frozenset()
+    column: ClassVar[Column | None] = None
+
+    def __init__(self, options: Any, history: History | None = None) -> None:
+        self.options: Any = options
+        self.history = history
+
+    def attach(self, model: nn.Module, run: TrainingRun) -> None:
+        """Gets the unwrapped model before training; or one without weights, on the meta device.
+
+        Raises:
+            Refused: if it cannot be taken of this model.
+        """
+
+    def describe(self) -> str | None:
+        """Where or how it is taken of the attached model, in a few words for the doctor."""
+        return None
+
+    def compare(self, values: Tensor, known: Mapping[str, Tensor]) -> Tensor:
+        """What becomes of the values once others are known, `log_probs` among them."""
+        return values
+
+
+class HeadStatistic(Measurement):
+    """A number of the distribution that predicted the token, computed where the logits are.
+
+    Costs a sweep over the logits of each chunk, in the training pass itself, and only if it is read.
+    """
+
+    @abstractmethod
+    def of(self, chunk: LogitsChunk) -> Tensor:
+        """(N,) float32 or bool, of the N tokens of a chunk."""
+
+
+class TrainingPass(Measurement):
+    """A number that is recorded inside the model, while the training pass runs."""
+
+    @abstractmethod
+    def record(self, documents: Documents) -> AbstractContextManager[list[Tensor]]:
+        """While open, a forward pass leaves one (B, S) tensor in the list."""
+
+
+class OwnPass(Measurement):
+    """A number that takes passes of its own."""
+
+    @abstractmethod
+    def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
+        """(B, S) float32. Has to do the same passes on every process; see `Passes.agree`."""

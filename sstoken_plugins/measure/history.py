@@ -1,0 +1,48 @@
+"""What the history model says of each token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..data import MicroBatch
+from ..histories import TrainingRun
+from ..markers import hookimpl
+from .base import Column, Measurement, OwnPass, Passes
+
+
+class HistoryLogProbs(OwnPass):
+    """`log p(token | tokens before)` under the history model, in nats.
+
+    What the history has stored is taken from there, and the rest from a pass of the model as it was, if the history
+    can bring that back. If any process lacks a sample, all of them run that pass.
+    """
+
+    needs = frozenset({"log_probs"})
+    column = Column(
+        "log-prob history", "The log-probability of the token under the history model, in nats.", "history_log_prob"
+    )
+
+    def attach(self, model: nn.Module, run: TrainingRun) -> None:
+        assert self.history is not None
+        self.history.attach(model, run)
+
+    def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
+        assert self.history is not None
+        stored = self.history.stored(batch)
+        if stored is not None and not (self.history.runs and passes.agree(stored.n_missing > 0)):
+            return stored.values
+        with self.history.active(passes.model):
+            live = passes.log_probs(batch)
+        return live if stored is None else torch.where(stored.values.isnan(), live, stored.values)
+
+    def compare(self, values: Tensor, known: Mapping[str, Tensor]) -> Tensor:
+        assert self.history is not None
+        return self.history.compare(values, known["log_probs"])
+
+
+@hookimpl
+def register_measurements(register: Callable[[str, type[Measurement]], None]) -> None:
+    register("history", HistoryLogProbs)

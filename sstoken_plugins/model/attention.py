@@ -1,0 +1,139 @@
+"""How much of its attention each token pays to the prompt, read from the kernel the model runs on."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Documents
+from ..errors import refused
+
+
+class PromptAttention:
+    """Reads the attention mass on the prompt in one layer, in any forward pass of the model.
+
+    The naive equivalent, with the softmax weights (B, H, S, S) of that layer:
+
+        mass = (weights * prompt[:, None, None, :]).sum(-1).mean(1)
+
+    Attention is linear in its values: the same kernel, called once more with the indicator of the prompt as value,
+    gives exactly this sum. It costs O(S) memory and one attention call, works under SDPA, FlashAttention,
+    FlexAttention and eager attention, with grouped heads, sliding windows, soft-capping and sinks, and the model's own
+    call is untouched.
+
+    Args:
+        model: a transformers (or PEFT) causal language model.
+        layer: which layer, negative from the last one.
+
+    Raises:
+        Refused: if the layer does not exist or has no softmax attention that can be read.
+    """
+
+    def __init__(self, model: Any, layer: int = -1) -> None:
+        layers = attention_layers(model)
+        name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+        if not layers:
+            raise refused(
+                "{attention_layer}: {name} does not run its attention through transformers' attention interface, so "
+                "the attention to the prompt cannot be read. Set {gamma} to 1 to select by the excess loss alone.",
+                name=name,
+            )
+        indices = sorted(layers)
+        if layer == -1:
+            layer = indices[-1]
+        count = _layer_count(model, indices)
+        index = layer + count if layer < 0 else layer
+        if index not in layers:
+            exists = 0 <= index < count
+            raise refused(
+                "{attention_layer} is {layer}, but "
+                + ("that layer of {name} has no softmax attention" if exists else "{name} has {count} layers")
+                + ": choose one of {indices}, or -1 for the last of them.",
+                layer=layer,
+                name=name,
+                count=count,
+                indices=indices,
+            )
+        self.module: Any = layers[index]
+        self._namespace = _namespace(self.module)
+
+    @contextlib.contextmanager
+    def record(self, documents: Documents) -> Iterator[list[Tensor]]:
+        """While open, a forward pass records the mass on the prompts of `documents`.
+
+        Only the forward pass itself records: gradient checkpointing runs the layer again in backward, with this
+        closed.
+
+        Yields:
+            A list that holds one (B, S) float32 tensor after the forward pass. Rows of padding are meaningless.
+        """
+        from transformers import modeling_utils
+
+        prompt = documents.prompt
+
+        # A forward that another library put in its place may import both where it runs.
+        functions = self._namespace.get("ALL_ATTENTION_FUNCTIONS", modeling_utils.ALL_ATTENTION_FUNCTIONS)
+        implementation = self.module.config._attn_implementation or "eager"
+        registered = functions.get(implementation)
+        own_module = vars(sys.modules[type(self.module).__module__])
+        attend = registered or {**own_module, **self._namespace}["eager_attention_forward"]
+        recorded: list[Tensor] = []
+
+        def recording(
+            module: nn.Module,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            attention_mask: Any,
+            *args: Any,
+            **kwargs: Any,
+        ) -> Any:
+            output = attend(module, query, key, value, attention_mask, *args, **kwargs)
+            if module is self.module and not recorded:
+                with torch.no_grad():
+                    indicator = prompt[:, None, :, None].to(value).expand_as(value).contiguous()
+                    kwargs = {**kwargs, "dropout": 0.0}
+                    mass = attend(module, query.detach(), key.detach(), indicator, attention_mask, *args, **kwargs)[0]
+                    recorded.append(mass[..., 0].float().mean(2))
+            return output
+
+        functions[implementation] = recording
+        try:
+            yield recorded
+        finally:
+            # Uncovers what is registered for all of transformers, so that later registrations stay effective here.
+            del functions[implementation]
+            if functions.get(implementation) is not registered:
+                functions[implementation] = registered
+
+
+def attention_layers(model: Any) -> dict[int, nn.Module]:
+    """The self-attention modules that go through transformers' attention interface, by layer index."""
+    return {
+        module.layer_idx: module
+        for module in model.modules()
+        if isinstance(getattr(module, "layer_idx", None), int)
+        and hasattr(getattr(module, "config", None), "_attn_implementation")
+        and _namespace(module)
+    }
+
+
+def _namespace(module: nn.Module) -> dict[str, Any]:
+    """The globals of a module's forward, if that picks its kernel from transformers' attention interface; else none.
+
+    A hybrid model has layers of linear attention beside it, in the same file and under similar names.
+    """
+    forward: Any = inspect.unwrap(type(module).forward)
+    uses_interface = "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
+    return forward.__globals__ if uses_interface else {}
+
+
+def _layer_count(model: Any, indices: list[int]) -> int:
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    return max(getattr(config, "num_hidden_layers", 0) or 0, indices[-1] + 1)

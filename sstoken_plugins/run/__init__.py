@@ -1,0 +1,1 @@
+"""A selection at work: passes, loss, metrics, and `selector`, the facade that integrations talk to."""

@@ -1,0 +1,105 @@
+"""Are the numbers sound? Read back from the device when the step is over, so that no step waits for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..measure import Measurements
+from ..methods import Selection
+from ..model.transfer import to_host
+
+
+@dataclass(frozen=True)
+class _Watched:
+    sound: Tensor
+    wait: Callable[[], None]
+    selection: Selection
+    trained: Tensor
+    n_kept: int | None
+
+
+class Health:
+    """Looks at every micro-batch of an optimizer step, and speaks up at its end.
+
+    Args:
+        method: as which the method was chosen.
+    """
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._watched: list[_Watched] = []
+
+    def watch(self, selection: Selection, trained: Tensor, n_kept: int | None) -> None:
+        """Args:
+        trained: (B, S) log-probabilities that the loss is made of.
+        n_kept: how many tokens the method promised to keep at most, if it did.
+        """
+        documents, weights = selection.documents, selection.weights
+        sound = torch.isfinite(trained).all() & torch.isfinite(weights).all()
+        for values in selection.measured.values():
+            if values.is_floating_point():
+                sound = sound & torch.isfinite(values).all()
+        if n_kept is not None:
+            sound = sound & (selection.kept.sum() <= n_kept)
+        if documents.indices is not None:
+            counts = documents.response.flatten()[documents.indices].sum(), documents.response.sum()
+            sound = sound & (counts[0] == documents.indices.numel()) & (counts[1] == documents.indices.numel())
+        self._watched.append(_Watched(*to_host(sound), selection, trained.detach(), n_kept))
+
+    def check(self) -> None:
+        """Raises:
+        FloatingPointError: if a log-probability or a weight of the step was not finite.
+        RuntimeError: if the method kept more tokens than it promised, or if a batch's labels are not those that its
+            data loader gave it.
+        """
+        watched, self._watched = self._watched, []
+        for each in watched:
+            each.wait()
+            if not each.sound:
+                self._explain(each)
+
+    def _explain(self, watched: _Watched) -> None:
+        measured, selection = watched.selection.measured, watched.selection
+        step = measured.progress.step
+        require_finite("current", watched.trained, measured)
+        for name, values in measured.items():
+            if values.is_floating_point():
+                require_finite(name, values, measured)
+        if not torch.isfinite(selection.weights).all():
+            raise FloatingPointError(
+                f"Method {self._method!r} gave a token a weight that is not finite in step {step}: nothing can be "
+                "learned with it. Bound its weights, or report this to its author."
+            )
+        n_kept = int(selection.kept.sum())
+        if watched.n_kept is not None and n_kept > watched.n_kept:
+            raise RuntimeError(
+                f"Method {self._method!r} gave weight to {n_kept} tokens of a micro-batch in step {step}, but its "
+                f"`n_kept` had promised {watched.n_kept} at most: the others would have got no gradient. Correct its "
+                "`n_kept`, or let it return None."
+            )
+        raise RuntimeError(
+            f"In step {step} the labels of a micro-batch were not those that the data loader had given it: another "
+            "plugin or callback changes batches on their way. Change them in the collator instead."
+        )
+
+
+def require_finite(which: str, log_probs: Tensor, measured: Measurements) -> None:
+    """Raises:
+    FloatingPointError: naming the first token whose value is not finite.
+    """
+    if torch.isfinite(log_probs).all():
+        return
+    documents = measured.documents
+    row, column = (~torch.isfinite(log_probs)).nonzero()[0].tolist()
+    document = int(documents.ids[row, column])
+    tokens = measured.input_ids[row][documents.ids[row] == document][:12].tolist()
+    what = f"The {which} model's log-probability" if which in ("current", "history") else f"Measurement {which!r}"
+    raise FloatingPointError(
+        f"{what} of a token is {log_probs[row, column].item()} in step {measured.progress.step}, row {row}, position "
+        f"{column} of the micro-batch (document {document}, which begins with token ids {tokens}). The weights or the "
+        "loss have diverged: lower the learning rate, or train in bfloat16 instead of float16."
+    )
