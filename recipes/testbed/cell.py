@@ -192,9 +192,9 @@ def _set_up() -> None:
     import datasets
     import transformers
 
-    from sstoken_plugins import plugins
+    from sstoken_plugins import registry
 
-    plugins.plugin_manager().register(oracle)
+    registry.plugin_manager().register(oracle)
     datasets.disable_progress_bars()
     datasets.disable_caching()
     transformers.logging.set_verbosity_error()

@@ -6,14 +6,14 @@ oracle   drops exactly the spoiled tokens: the ceiling, which nobody has outside
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from flaws import Sample
 from measure import numbers
 from torch import Tensor
 
-from sstoken_plugins import Documents, Signal, Strategy, TokenScores, hookimpl
+from sstoken_plugins import Documents, Measurements, Method, Progress, Selection, Signal, hookimpl
 
 
 class Known:
@@ -65,21 +65,21 @@ KNOWN = Known()
 class Spoiled(Signal):
     """1 on spoiled tokens, 0 on sound ones."""
 
-    reads_scores = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, scores: TokenScores) -> Tensor:
-        return KNOWN.spoiled(scores.input_ids, scores.documents).float()
+    def __call__(self, measured: Measurements) -> Tensor:
+        return KNOWN.spoiled(measured.input_ids, measured.documents).float()
 
 
-class Oracle(Strategy):
+class Oracle(Method):
     """Weight 1 on sound tokens, 0 on spoiled ones; the loss is divided by all response tokens, as in `full`."""
 
     selects = True
 
-    def signals(self, step: int) -> Sequence[str]:
+    def signals(self, progress: Progress) -> Sequence[str]:
         return ["spoiled"]
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return 1 - signals["spoiled"]
 
 
@@ -89,11 +89,11 @@ def register_signals(register: Any) -> None:
 
 
 @hookimpl
-def register_strategies(register: Any) -> None:
+def register_methods(register: Any) -> None:
     register("oracle", Oracle)
 
 
 @hookimpl
-def observe(selection: Any, record: Any) -> None:
-    scores = selection.scores
-    KNOWN.add(selection.documents.response, selection.weights, KNOWN.spoiled(scores.input_ids, scores.documents))
+def observe(selection: Selection, record: Any) -> None:
+    spoiled = KNOWN.spoiled(selection.measured.input_ids, selection.documents)
+    KNOWN.add(selection.documents.response, selection.weights, spoiled)

@@ -45,7 +45,7 @@ def testbed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield tmp_path_factory.mktemp("testbed")
-    from sstoken_plugins.plugins import plugin_manager
+    from sstoken_plugins.registry import plugin_manager
 
     if (oracle := sys.modules.get("oracle")) and plugin_manager().is_registered(oracle):
         plugin_manager().unregister(oracle)
