@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from skills import END, LETTERS, LONGEST, PHRASE, SHORTEST, THINGS, Item, new_skill, shifted, training_items
 
-NOISE = 0.5  # of the letters
+NOISE = 0.4  # of the letters
 WHOLE = 0.4  # of the answers, exchanged
 RULE = 0.7  # of the letters of CLASS
 CLASS = "aeim"
@@ -71,7 +71,7 @@ def _per_letter(item: Item, share: Sequence[float], wrong: Callable[[str], tuple
 
 
 def alphabet_noise(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sample]:
-    """Half of the letters are another letter: p_opt .5 / 15 of a wrong one, .5 of a right one."""
+    """40 % of the letters are another letter: p_opt .4 / 15 of a wrong one, .6 of a right one."""
 
     def wrong(right: str) -> tuple[str, float]:
         return rng.choice([letter for letter in LETTERS if letter != right]), 1 / (len(LETTERS) - 1)
@@ -80,7 +80,7 @@ def alphabet_noise(count: int, rng: random.Random, avoid: frozenset[Item]) -> li
 
 
 def junk(count: int, rng: random.Random, avoid: frozenset[Item]) -> list[Sample]:
-    """Half of the letters are a word that no answer of this kind has: p_opt .5 / their number, .5 of a letter."""
+    """40 % of the letters are a word that no such answer has: p_opt .4 / number of words, .6 of a letter."""
     return [
         _per_letter(item, [NOISE] * len(item.answer), lambda right: (rng.choice(THINGS), 1 / len(THINGS)), rng)
         for item in training_items(rng, count, avoid)

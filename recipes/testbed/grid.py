@@ -38,6 +38,8 @@ class Grid:
     def tuning(self) -> Iterator[Cell]:
         """All trials: every arm's first before any arm's second, so what is done is balanced."""
         trials = len(next(iter(self.arms.values())))
+        if trials == 1:  # there is nothing to choose
+            return
         for seed, regime, trial in itertools.product(self.tuning_seeds, self.regimes, range(trials)):
             for flaw, arm in itertools.product(self.flaws, self.arms):
                 if trial_is_needed(flaw, arm):

@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 2
-    if arguments.stage == "all":
+    if not any(runner.cells.glob("*.json")):
+        print("No cell is done: nothing to report.")
+    elif arguments.stage == "all":
         from report import report
 
         table = report(arguments.output)

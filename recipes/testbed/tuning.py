@@ -50,7 +50,9 @@ def choose(grid: Grid, results: Iterable[Mapping[str, Any]]) -> Chosen:
                     scores[regime, flaw, arm, trial.learning_rate, repr(sorted(trial.options.items()))]
                     for trial in trials
                 ]
-                if all(len(some) == len(grid.tuning_seeds) for some in of):
+                if len(trials) == 1:
+                    chosen[regime, flaw, arm] = trials[0]
+                elif all(len(some) == len(grid.tuning_seeds) for some in of):
                     means = [tuple(sum(values) / len(values) for values in zip(*some, strict=True)) for some in of]
                     chosen[regime, flaw, arm] = trials[max(range(len(trials)), key=means.__getitem__)]
     return chosen
