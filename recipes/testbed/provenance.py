@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -36,11 +37,11 @@ def code() -> str:
 
 @functools.cache
 def revision() -> str | None:
-    """Of git, with "-dirty" where files differ from it; None outside of a checkout."""
+    """Of git, with "-dirty" where files differ from it; outside of a checkout $TESTBED_REVISION, or None."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    return None
+    return os.environ.get("TESTBED_REVISION")
 
 
 def of_this(base: str, device: str) -> dict[str, Any]:
@@ -60,17 +61,23 @@ def of_this(base: str, device: str) -> dict[str, Any]:
     }
 
 
-MUST_AGREE = ("code", "base", "device", "versions")
+TO_CHOOSE = ("code", "base")
+TO_COMPARE = (*TO_CHOOSE, "device", "versions")
 
 
-def require_same(found: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+def require_same(results: Iterable[Mapping[str, Any]], first: tuple[str, Mapping[str, Any]] | None = None) -> None:
     """Raises:
-    ValueError: unless all, given by name, have the same code, base model, versions and device.
+    ValueError: unless all cells have the same code and base model, and those that report the same versions and device.
+
+    Args:
+        results: contents of cells; those of the tuning may come from another machine.
+        first: a name and a provenance that all have to agree with, those that report in everything.
     """
-    first: tuple[str, Mapping[str, Any]] | None = None
-    for name, provenance in found:
+    for result in sorted(results, key=lambda result: result["cell"]["split"]):  # those that report come first
+        cell, provenance = result["cell"], result["provenance"]
+        name = f"{cell['arm']} of seed {cell['seed']}, {cell['flaw']}"
         first = first or (name, provenance)
-        for key in MUST_AGREE:
+        for key in TO_COMPARE if cell["split"] == "test" else TO_CHOOSE:
             if provenance[key] != first[1][key]:
                 raise ValueError(
                     f"`{key}` is {first[1][key]!r} in {first[0]} and {provenance[key]!r} in {name}: their differences "

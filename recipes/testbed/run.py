@@ -1,7 +1,7 @@
 """Runs the testbed: tunes every arm on validation items, measures on test items with fresh seeds, and reports.
 
     python recipes/testbed/run.py --workers 2 --minutes 60
-    python recipes/testbed/run.py --flaws boilerplate --arms full sstoken --regimes many --seeds 0 1 2
+    python recipes/testbed/run.py --flaws boilerplate --arms full sstoken --regimes many
     python recipes/testbed/run.py --workers 2 --headline     # one row, and whether it comes out as committed
 
 Kill it and start it again: a cell is a file, written when it is done, and never run twice. After `--minutes` no
@@ -106,7 +106,7 @@ class Runner:
         self.cells.mkdir(parents=True, exist_ok=True)
         self.failed = 0
         self._seconds: list[float] = []
-        provenance.require_same([("this run", self.provenance), *_origins(self.cells)])
+        provenance.require_same(self.results(), ("this run", self.provenance))
 
     def results(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.cells.glob("*.json"))]
@@ -153,11 +153,6 @@ class Runner:
         if json.loads(path.read_text(encoding="utf-8"))["cell"] != asdict(cell):
             raise ValueError(f"{path} was run with other settings: choose another --output, or delete it.")
         return True
-
-
-def _origins(cells: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in cells.glob("*.json"):
-        yield path.name, json.loads(path.read_text(encoding="utf-8"))["provenance"]
 
 
 def _pool(workers: int) -> Executor:

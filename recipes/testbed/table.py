@@ -26,7 +26,7 @@ def collect(folder: Path) -> pd.DataFrame:
         raise ValueError(
             f"There are no cells in {folder / 'cells'}: run recipes/testbed/run.py with --output {folder}."
         )
-    require_same((result["cell"]["arm"], result["provenance"]) for result in results)
+    require_same(results)
     return pd.DataFrame([row(result) for result in results])
 
 

@@ -243,6 +243,21 @@ def test_cells_of_other_code_are_refused(command, testbed, capsys):
         path.write_text(content)
 
 
+def test_another_machine_may_choose_but_not_report(testbed):
+    from provenance import require_same
+
+    def cell(split, **origin):
+        same = {"code": "c", "base": "b", "device": "cpu", "versions": {}}
+        return {"cell": {"arm": "full", "seed": 0, "flaw": "none", "split": split}, "provenance": {**same, **origin}}
+
+    here = cell("test")
+    require_same([cell("validation", device="cuda"), here, cell("validation", versions={"torch": "3"})])
+    with pytest.raises(ValueError, match="`device` is 'cpu' in full of seed 0, none and 'cuda'"):
+        require_same([here, cell("test", device="cuda")])
+    with pytest.raises(ValueError, match="`base`"):
+        require_same([here, cell("validation", base="other")])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
