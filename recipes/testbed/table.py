@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from flaws import FLAWS
 from grid import FIRST_TUNING_SEED
 from provenance import require_same
 from tuning import retained, share
@@ -27,7 +28,14 @@ def collect(folder: Path) -> pd.DataFrame:
             f"There are no cells in {folder / 'cells'}: run recipes/testbed/run.py with --output {folder}."
         )
     require_same(results)
-    return pd.DataFrame([row(result) for result in results])
+    return pd.DataFrame([row(result) for result in sorted(results, key=_place)])
+
+
+def _place(result: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a cell stands in tables and figures: the regime with most samples first, flaws as flaws.py has them, plain
+    fine-tuning before all others."""
+    cell = result["cell"]
+    return -cell["samples"], list(FLAWS).index(cell["flaw"]), cell["arm"] != "full", cell["arm"], cell["seed"]
 
 
 def row(result: dict[str, Any]) -> dict[str, Any]:
