@@ -49,9 +49,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        chosen = "".join(
-            f"-{name}={value:g}" for name, value in self.options.items() if isinstance(value, int | float)
-        )
+        by_arm = ("strategy", "signal")
+        chosen = "".join(f"-{name}={value}" for name, value in self.options.items() if name not in by_arm)
         rate = f"{self.learning_rate:g}"
         of = f"{self.split}{self.items_seed}-seed{self.seed}"
         return f"{self.regime}-{self.flaw}-{self.arm}{chosen}-lr{rate}-{of}"
