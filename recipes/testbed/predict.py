@@ -15,8 +15,9 @@ says what is right (q = 0 at the sound one) and the right answer never what the 
 Then keeping the highest REL keeps the spoiled token. From the REL of all tokens follows the AUC: the chance that a
 sound token has the higher one. Above 0.5 REL points the right way.
 
-A model that sees few samples many times memorises them, the spoiled ones too: p goes to 1 for all alike, the bar goes
-to 0, and only n against s counts. That is the prediction for such a regime (`memorised`).
+A model that sees few samples many times memorises part of them, the spoiled ones too: with a share m of it, p is
+m + (1 - m) p_opt. The larger m, the lower the bar, and at m = 1 only n against s counts (`memorised`). How much is
+memorised the base model cannot tell: m is 0.05 for such a regime, after a pilot of one seed and four flaws.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ HERE = Path(__file__).parent
 PREDICTIONS = HERE / "predictions.json"
 SEEDS = range(9000, 9005)  # of data that no cell trains on
 MEMORISES_FROM = 5  # epochs
+MEMORISED = 0.05
 UNDECIDED = 0.05  # around an AUC of 0.5
 
 
@@ -57,12 +59,13 @@ def predicted(samples: Sequence[Sample], surprise: torch.Tensor) -> dict[str, An
         surprise: (T,) -log b of all response tokens, one sample after the other.
 
     Returns:
-        `population` and `memorised`: the AUC of REL for a model at the optimum and for one that has memorised;
+        `population`, `partly` and `memorised`: the AUC of REL for a model that has memorised nothing, 5 %, and all;
         `spoiled`: share of the tokens; `n`, `s`: mean surprise of the spoiled and the sound; `bar`: mean over the
         spoiled tokens of log(p_opt sound / p_opt spoiled), with the mean log p_opt of the sound.
     """
     spoiled = torch.tensor([bad for sample in samples for bad in sample.spoiled])
-    log_p = torch.tensor([p for sample in samples for p in sample.optimal]).log()
+    optimal = torch.tensor([p for sample in samples for p in sample.optimal])
+    log_p = optimal.log()
 
     def mean(values: torch.Tensor, of: torch.Tensor) -> float | None:
         return float(values[of].mean()) if of.any() else None
@@ -70,6 +73,7 @@ def predicted(samples: Sequence[Sample], surprise: torch.Tensor) -> dict[str, An
     bar = mean(log_p, ~spoiled), mean(log_p, spoiled)
     return {
         "population": measure.auc(log_p + surprise, spoiled),
+        "partly": measure.auc((MEMORISED + (1 - MEMORISED) * optimal).log() + surprise, spoiled),
         "memorised": measure.auc(surprise, spoiled),
         "spoiled": float(spoiled.float().mean()),
         "n": mean(surprise, spoiled),
@@ -97,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         numbers = predicted(samples, -measure.label_log_probs(model, samples))
         regimes = {}
         for name, regime in grid.regimes.items():
-            auc = numbers["memorised" if regime["epochs"] >= MEMORISES_FROM else "population"]
+            auc = numbers["partly" if regime["epochs"] >= MEMORISES_FROM else "population"]
             regimes[name] = {"auc": auc, "direction": direction(auc)}
         found[flaw] = {**numbers, "regimes": regimes}
     content = {"base": base.fingerprint(folder), "seeds": list(SEEDS), "undecided": UNDECIDED, "flaws": found}
