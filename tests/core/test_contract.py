@@ -168,7 +168,9 @@ def selected_again(controls, selection, method, progress) -> torch.Tensor:
     eligible = method.eligible(signals, docs, progress)
     if controls.threshold is not None:
         name, column = controls.threshold
-        eligible = docs.response & (signals[column] > math.log(controls.values.get(name, getattr(method.options, name))))
+        eligible = docs.response & (
+            signals[column] > math.log(controls.values.get(name, getattr(method.options, name)))
+        )
     score = method.score(signals, docs, progress)
     kept = torch.zeros_like(docs.response)
     for number in docs.ids[docs.response].unique().tolist():
