@@ -35,6 +35,7 @@ class Report:
             eligible          bool, whether the token may train at all
             rank              int32, 1 is the best of its sample; 0 if nothing ranks it, and on the prompt
             weight            float32, the factor of the token's loss; 0 drops it
+            data_weight       float32, what the data multiply it by; only where they have weights
             ...               float32, what was measured, such as "log_prob" in nats
 
             All float32 are NaN on the prompt.
