@@ -44,7 +44,9 @@ class Tiny(Framework):
         yield Looked(trainer, trainer.token_selector.config, look.adapter)
 
     def record(self, command: CommandLine) -> int:
-        _trainer(_read(command), "out").record_history()
+        settings = _read(command)
+        settings["selection"] |= {"history": "recorded", "history_record": True}
+        _trainer(settings, "out").record_history()
         return 0
 
 
