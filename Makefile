@@ -9,7 +9,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-axolotl test-slow lint wheel clean
+.PHONY: help demo test test-axolotl test-slow lint testbed wheel clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ lint: $(VENV)/.dev  ## ruff, strict mypy and the floors of the imports
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+testbed: $(VENV)/.dev  ## reproduce a row of the testbed from nothing, and its verdict (a quarter of an hour)
+	$(VENV)/bin/python recipes/testbed/run.py --headline --workers 2 --output outputs/testbed-headline
 
 wheel: $(VENV)/.dev  ## build the wheel into dist/
 	rm -rf dist

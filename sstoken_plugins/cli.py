@@ -30,13 +30,13 @@ _COMMANDS = {
         "sstoken_commands.record:main",
         "compute the history of the training data once, before training: the flags of `sstoken sft`",
         "trl,qlora",
-        ("trl", "peft"),
+        ("transformers",),
     ),
     "inspect": _Command(
         "sstoken_commands.inspect:main",
         "show which tokens of your data would train, before training or at a checkpoint",
         "trl,report",
-        ("trl", "peft", "rich", "jinja2", "pyarrow"),
+        ("transformers", "rich", "jinja2", "pyarrow"),
     ),
     "report": _Command(
         "sstoken_report.command:main",
@@ -58,7 +58,7 @@ _COMMANDS = {
     ),
     "plugins": _Command(
         "sstoken_plugins.cli:list_plugins",
-        "list the strategies, histories and signals in this environment",
+        "list the methods, histories, signals, measurements and frameworks in this environment",
     ),
 }
 

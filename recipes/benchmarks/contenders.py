@@ -80,7 +80,9 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
     options = dict(CONTENDERS[name])
     others = {"plain": SFTTrainer, "naive": NaiveTrainer, "bare": BareTrainer}
     if name not in others:
-        options |= {"sstoken": True, "sstoken_rho": point.rho}
+        options |= {"sstoken": True}
+        if "sstoken_strategy" not in options:
+            options["sstoken_rho"] = point.rho
     if name == "recorded":
         options["sstoken_history_store"] = str(folder / "store")
     quantization = BitsAndBytesConfig(

@@ -202,6 +202,14 @@ def _table(row: dict[str, Any]) -> Table:
     return table
 
 
+def _version(package: str) -> str | None:
+    """None for a package that is used from its checkout."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _write(folder: Path, results: list[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
@@ -209,7 +217,7 @@ def _write(folder: Path, results: list[dict[str, Any]]) -> None:
         "date": datetime.date.today().isoformat(),
         "device": device,
         "cores": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": {name: _version(name) for name in VERSIONS},
         "results": results,
     }
     path = folder / "results.json"

@@ -71,5 +71,5 @@ def _settings(name: str, point: Point, folder: Path, data: Path) -> dict[str, An
         if name == "recorded":
             options["history_store"] = str(folder / "store")
         settings["plugins"].append("sstoken_axolotl.SSTokenPlugin")
-        settings["sstoken"] = {**options, "rho": point.rho}
+        settings["sstoken"] = options if "strategy" in options else {**options, "rho": point.rho}
     return settings

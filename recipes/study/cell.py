@@ -25,8 +25,7 @@ from conditions import CONDITIONS, Data, Encoder, Sample, chats, gsm8k
 from measure import answers, exact_match, facts, final_tokens
 from once import HISTORY, Once
 
-from sstoken_plugins import plugins
-from sstoken_plugins.store import BatchIndex
+from sstoken_plugins import BatchIndex, registry
 
 VERSIONS = ("sstoken-plugins", "torch", "transformers", "trl", "peft", "bitsandbytes")
 UNRELATED = {"gsm8k": "chats", "chats": "gsm8k"}  # the text that shows what was forgotten
@@ -282,7 +281,7 @@ def _set_up() -> None:
     import transformers
 
     for module in (variants, once):
-        plugins.plugin_manager().register(module)
+        registry.plugin_manager().register(module)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()

@@ -14,7 +14,7 @@ from conditions import Encoder, Sample
 from torch import Tensor
 
 from sstoken_plugins import Documents, token_forward
-from sstoken_plugins.head import output_head
+from sstoken_plugins.model.head import output_head
 
 FACTS = Path(__file__).with_name("facts.csv")
 TOKENS_PER_BATCH = 1024
@@ -41,7 +41,7 @@ def score(model: Any, samples: Sequence[Sample]) -> list[tuple[Tensor, Tensor]]:
         forward = token_forward(model, inputs, documents)
         for row, number in enumerate(numbers):
             response = documents.response[row]
-            results[number] = forward.log_probs[row][response].cpu(), forward.is_top1[row][response].cpu()
+            results[number] = forward.log_probs[row][response].cpu(), forward.values["is_top1"][row][response].cpu()
     model.train(training)
     return results
 

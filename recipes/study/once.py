@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from sstoken_plugins import Documents, hookimpl
-from sstoken_plugins.histories.base import BaseHistory
+from sstoken_plugins import History, MicroBatch, Stored, TrainingRun, hookimpl, token_forward
+from sstoken_plugins.histories.below_adapter import BaseHistory
 
 HISTORY = "base_once"
 
@@ -29,17 +29,22 @@ class Once(BaseHistory):
             cls._known = {}
         cls._batches, cls.cpu_seconds = batches, 0.0
 
-    def log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Any], documents: Documents, score: Callable[[], Tensor]
-    ) -> Tensor:
-        key = inputs["input_ids"].cpu().numpy().tobytes()
+    def attach(self, model: Any, run: TrainingRun) -> None:
+        super().attach(model, run)
+        self._model = model
+
+    def stored(self, batch: MicroBatch) -> Stored:
+        """Known from an earlier cell, or scored here and now: a study runs in one process, where no other waits."""
+        key = batch.input_ids.cpu().numpy().tobytes()
         if key not in self._known:
             started = time.process_time()
-            self._known[key] = super().log_probs(model, inputs, documents, score)
+            with self.active(self._model):
+                forward = token_forward(self._model, batch.inputs, batch.documents, statistics={})
+            self._known[key] = forward.log_probs
             Once.cpu_seconds += time.process_time() - started
-        return self._known[key]
+        return Stored(self._known[key], n_missing=0)
 
 
 @hookimpl
-def register_histories(register: Any) -> None:
+def register_histories(register: Callable[[str, type[History]], None]) -> None:
     register(HISTORY, Once)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from sstoken_plugins import Documents, Selection, SSTokenConfig, Strategy, hookimpl, plugins
+from sstoken_plugins import Documents, Method, Progress, Selection, hookimpl, registry
 
 SIGNALS = {
     "rel": "`rel`",
@@ -45,36 +45,37 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LEARNED = 2  # optimizer steps before tokens are looked at: before, `rel` is 0
 
 
-class Watch(Strategy):
+class Watch(Method):
     """Reads all signals, and trains on everything."""
 
     seen: ClassVar[list[dict[str, Any]]] = []
 
-    def signals(self, step: int) -> Sequence[str]:
+    def signals(self, progress: Progress) -> Sequence[str]:
         return list(SIGNALS)
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return torch.ones_like(signals["rel"])
 
 
 @hookimpl
-def register_strategies(register: Any) -> None:
+def register_methods(register: Callable[[str, type[Method]], None]) -> None:
     register("watch", Watch)
 
 
 @hookimpl
 def observe(selection: Selection) -> None:
-    if selection.scores.step < LEARNED:
+    step = selection.measured.progress.step
+    if step < LEARNED:
         return
     documents = selection.documents
-    corrupted = variants.Corrupted(SSTokenConfig())(selection.scores)
+    corrupted = variants.Corrupted()(selection.measured)
     response = documents.response
     Watch.seen += [
         dict(zip((*SIGNALS, "corrupted", "answer"), values, strict=True))
         for values in zip(
             *(selection.signals[name][response].tolist() for name in SIGNALS),
             corrupted[response].bool().tolist(),
-            (documents.ids[response] + 1000 * selection.scores.step).tolist(),
+            (documents.ids[response] + 1000 * step).tolist(),
             strict=True,
         )
     ]
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", choices=sorted(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     arguments = parser.parse_args(argv)
-    plugins.plugin_manager().register(sys.modules[__name__])
+    registry.plugin_manager().register(sys.modules[__name__])
     cells = [
         Cell("watch", condition, seed, {"strategy": "watch"}, data=data, held_out=1, unrelated=1, **SETTINGS[data])
         for data in arguments.data

@@ -1,4 +1,4 @@
-"""The strategies that are compared with those of the package, through the hooks that any plugin uses.
+"""The methods that are compared with those of the package, through the hooks that any plugin uses.
 
 With `p_h` and `p` the probabilities under the history and the current model, `V` the size of the vocabulary, `a` the
 attention to the prompt, `rel = log p - log p_h`:
@@ -16,25 +16,26 @@ attention to the prompt, `rel = log p - log p_h`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sstoken_plugins import Documents, Signal, SSTokenConfig, Strategy, TokenScores, hookimpl
-from sstoken_plugins.hashing import document_keys
-from sstoken_plugins.scores import keep_best, keep_count, minmax, sstoken_score
+from sstoken_plugins import Controls, Documents, Measurements, Method, Progress, Selection, Signal, hookimpl, minmax
+from sstoken_plugins.data.hashing import document_keys
+from sstoken_plugins.methods.sstoken import SSToken
 
 
 class Corrupted(Signal):
     """1 on tokens that the condition put there, which `KNOWN` knows."""
 
-    reads_scores = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, scores: TokenScores) -> Tensor:
-        documents = scores.documents
-        keys = document_keys(scores.input_ids, documents)
-        corrupted = torch.zeros_like(scores.log_probs)
+    def __call__(self, measured: Measurements) -> Tensor:
+        documents = measured.documents
+        keys = document_keys(measured.input_ids, measured.batch.labels, documents)
+        corrupted = torch.zeros(documents.ids.shape, device=documents.ids.device)
         for number in documents.ids[documents.response].unique().tolist():
             tokens = documents.response & (documents.ids == number)
             corrupted[tokens] = KNOWN[int(keys[number])].to(corrupted)
@@ -68,32 +69,14 @@ class Seen(dict[str, float]):
 SEEN = Seen()
 
 
-class HistoryLogProb(Signal):
-    """`log p_history`."""
-
-    needs = frozenset({"history"})
-
-    def __call__(self, scores: TokenScores) -> Tensor:
-        assert scores.history_log_probs is not None
-        return scores.history_log_probs
-
-
-class LogProb(Signal):
-    """`log p_current`."""
-
-    def __call__(self, scores: TokenScores) -> Tensor:
-        return scores.log_probs
-
-
 class RelativeExcessLoss(Signal):
     """`rel / -log p_history`, at most 1."""
 
-    needs = frozenset({"history"})
+    needs = frozenset({"log_probs", "history"})
 
-    def __call__(self, scores: TokenScores) -> Tensor:
-        assert scores.history_log_probs is not None
+    def __call__(self, measured: Measurements) -> Tensor:
         # Where there was next to nothing to learn, next to nothing was learned.
-        return (scores.log_probs - scores.history_log_probs) / (0.1 - scores.history_log_probs)
+        return (measured.log_probs - measured["history"]) / (0.1 - measured["history"])
 
 
 class AttentionExcess(Signal):
@@ -101,88 +84,84 @@ class AttentionExcess(Signal):
 
     needs = frozenset({"attention"})
 
-    def __call__(self, scores: TokenScores) -> Tensor:
-        assert scores.attention is not None
-        documents = scores.documents
-        n_prompt = torch.zeros_like(scores.attention).flatten()
+    def __call__(self, measured: Measurements) -> Tensor:
+        attention, documents = measured["attention"], measured.documents
+        n_prompt = torch.zeros_like(attention).flatten()
         n_prompt = n_prompt.index_add(0, documents.ids.clamp(min=0).flatten(), documents.prompt.float().flatten())
-        return scores.attention - documents.spread(n_prompt) / (documents.positions + 1)
+        return attention - documents.broadcast(n_prompt) / (documents.positions + 1)
 
 
-class _Variant(Strategy):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention"]
+class Oracle(Method):
+    selects = True
 
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        return sstoken_score(documents, signals["rel"], signals["attention"], self.config.gamma)
-
-
-class Oracle(_Variant):
-    def signals(self, step: int) -> Sequence[str]:
+    def signals(self, progress: Progress) -> Sequence[str]:
         return ["corrupted"]
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return 1 - signals["corrupted"]
 
 
-class TrimmedCurrent(_Variant):
-    def signals(self, step: int) -> Sequence[str]:
+class TrimmedCurrent(Method):
+    selects = True
+
+    def signals(self, progress: Progress) -> Sequence[str]:
         return ["plausibility"]
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return (signals["plausibility"] > 0).float()
 
 
-class Posterior(_Variant):
-    def signals(self, step: int) -> Sequence[str]:
+class Posterior(Method):
+    def signals(self, progress: Progress) -> Sequence[str]:
         return ["history_plausibility"]
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return signals["history_plausibility"].sigmoid()
 
 
-class _Best(_Variant):
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return keep_best(self.score(signals, documents), documents, self.config.rho).float()
+class _Variant(SSToken):
+    """ssToken, with other signals in the places of its two, and more signals beside them."""
 
-    def denominator(self, n_response: Tensor) -> Tensor:
-        return keep_count(n_response, self.config.rho)
+    in_place: ClassVar[Mapping[str, str]] = {}
+    beside: ClassVar[Sequence[str]] = ()
 
+    def signals(self, progress: Progress) -> Sequence[str]:
+        return [*(self.in_place.get(name, name) for name in super().signals(progress)), *self.beside]
 
-class SSTokenPosterior(_Best):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention", "history_plausibility"]
+    def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
+        places = {name: signals[self.in_place.get(name, name)] for name in super().signals(progress)}
+        return super().score({**signals, **places}, documents, progress)
 
-    def weights(self, signals: Mapping[str, Tensor], documents: Documents, step: int) -> Tensor:
-        return super().weights(signals, documents, step) * signals["history_plausibility"].sigmoid()
-
-
-class RelRelative(_Best):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["rel_relative", "attention"]
-
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        return sstoken_score(documents, signals["rel_relative"], signals["attention"], self.config.gamma)
+    def controls(self, progress: Progress) -> Controls:
+        return Controls(top="rho")
 
 
-class AttentionCorrected(_Best):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention_excess"]
+class SSTokenPosterior(_Variant):
+    selects = False
+    beside = ("history_plausibility",)
 
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        return sstoken_score(documents, signals["rel"], signals["attention_excess"], self.config.gamma)
-
-
-class RelAbsolute(_Best):
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        return sstoken_score(documents, signals["rel"].abs(), signals["attention"], self.config.gamma)
+    def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
+        return super().weights(signals, documents, progress) * signals["history_plausibility"].sigmoid()
 
 
-class RelRank(_Best):
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
+class RelRelative(_Variant):
+    in_place: ClassVar[Mapping[str, str]] = {"rel": "rel_relative"}
+
+
+class AttentionCorrected(_Variant):
+    in_place: ClassVar[Mapping[str, str]] = {"attention": "attention_excess"}
+
+
+class RelAbsolute(_Variant):
+    def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
+        return super().score({**signals, "rel": signals["rel"].abs()}, documents, progress)
+
+
+class RelRank(_Variant):
+    def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         order = torch.where(documents.response, signals["rel"], torch.inf).flatten().argsort(stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        return sstoken_score(documents, self._within(rank, documents), signals["attention"], self.config.gamma)
+        return super().score({**signals, "rel": self._within(rank, documents)}, documents, progress)
 
     def _within(self, rank: Tensor, documents: Documents) -> Tensor:
         """Ranks among all tokens to ranks among those of the same document."""
@@ -192,25 +171,22 @@ class RelRank(_Best):
         return place.view_as(documents.ids).float()  # min-max takes the offset of each document away
 
 
-class Anchored(_Best):
-    def signals(self, step: int) -> Sequence[str]:
-        return ["rel", "attention", "history_log_prob"]
+class Anchored(_Variant):
+    beside = ("history_log_prob",)
 
-    def score(self, signals: Mapping[str, Tensor], documents: Documents) -> Tensor:
-        return super().score(signals, documents) + minmax(signals["history_log_prob"], documents)
+    def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
+        return super().score(signals, documents, progress) + minmax(signals["history_log_prob"], documents)
 
 
 @hookimpl
-def register_signals(register):
+def register_signals(register: Callable[[str, type[Signal]], None]) -> None:
     register("corrupted", Corrupted)
-    register("log_prob", LogProb)
-    register("history_log_prob", HistoryLogProb)
     register("rel_relative", RelativeExcessLoss)
     register("attention_excess", AttentionExcess)
 
 
 @hookimpl
-def register_strategies(register):
+def register_methods(register: Callable[[str, type[Method]], None]) -> None:
     register("oracle", Oracle)
     register("trimmed_current", TrimmedCurrent)
     register("posterior", Posterior)
@@ -223,9 +199,9 @@ def register_strategies(register):
 
 
 @hookimpl
-def observe(selection, record):
+def observe(selection: Selection) -> None:
     """Of what is kept and of what is dropped: which share is corrupted?"""
-    corrupted = Corrupted(SSTokenConfig())(selection.scores).bool()
+    corrupted = Corrupted()(selection.measured).bool()
     response = selection.documents.response
     SEEN.add(
         weight=selection.weights,

@@ -17,7 +17,7 @@ from ..data import Documents
 
 # Logits that exist at one time, in elements. On a CPU the sweeps over them should stay near its caches, but a matmul
 # of few rows is dear; on other devices a matmul has to be large to be worth reading the head's weight for.
-CPU_CHUNK_ELEMENTS, CHUNK_ELEMENTS = 1 << 23, 1 << 26
+CPU_CHUNK_ELEMENTS, CHUNK_ELEMENTS = 1 << 23, 1 << 24
 
 
 class LogitsChunk:

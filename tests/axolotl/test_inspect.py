@@ -14,7 +14,7 @@ pytest.importorskip("rich")
 
 from axolotl.integrations.base import PluginManager
 
-from sstoken_report.inspection import main
+from sstoken_commands.inspect import main
 from sstoken_report.table import Report
 
 from .conftest import SSTOKEN, train

@@ -66,5 +66,5 @@ def test_what_does_not_fit_is_refused_by_row(settings, chats, tmp_path):
         moved(settings, path, {"strategy": "full", "weights": "turns"})
     alpaca = write(tmp_path / "alpaca.jsonl", [{"instruction": "w1", "input": "", "output": "w2"}] * 4)
     settings |= {"datasets": [{"path": str(alpaca), "ds_type": "json", "type": "alpaca", "split": "train"}], **PLAIN}
-    with pytest.raises(ValueError, match="`weights` is 'wieght', but row 0 .* instruction, input, output"):
+    with pytest.raises(ValueError, match=r"`weights` is 'wieght', but row 0 .* instruction, input, output"):
         train(settings, sstoken={"strategy": "full", "weights": "wieght"})

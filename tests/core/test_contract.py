@@ -168,7 +168,9 @@ def selected_again(controls, selection, method, progress) -> torch.Tensor:
     eligible = method.eligible(signals, docs, progress)
     if controls.threshold is not None:
         name, column = controls.threshold
-        eligible = docs.response & (signals[column] > math.log(getattr(method.options, name)))
+        eligible = docs.response & (
+            signals[column] > math.log(controls.values.get(name, getattr(method.options, name)))
+        )
     score = method.score(signals, docs, progress)
     kept = torch.zeros_like(docs.response)
     for number in docs.ids[docs.response].unique().tolist():
@@ -178,7 +180,7 @@ def selected_again(controls, selection, method, progress) -> torch.Tensor:
             continue
         if controls.blend is not None:
             name, scaled, plain = controls.blend
-            v = getattr(method.options, name)
+            v = controls.values.get(name, getattr(method.options, name))
             first = oracle.minmax([signals[scaled][*at] for at in places]) if v > 0 else [0.0] * len(places)
             second = [signals[plain][*at] for at in places] if v < 1 else [0.0] * len(places)
             ranked = [v * a + (1 - v) * b for a, b in zip(first, second, strict=True)]

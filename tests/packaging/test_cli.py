@@ -33,6 +33,6 @@ def test_a_missing_extra_is_named(command, extras, capsys, monkeypatch):
 def test_what_is_registered_is_listed(capsys):
     assert main(["plugins"]) == 0
     shown = capsys.readouterr().out
-    for kind, name in (("strategy", "sstoken"), ("history", "base"), ("signal", "rel")):
+    for kind, name in (("method", "sstoken"), ("history", "base"), ("signal", "rel"), ("measurement", "attention")):
         assert any(line.split()[:2] == [kind, name] for line in shown.splitlines())
     assert "Installed plugin packages: " in shown

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_report")
+PACKAGES = (
+    "sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_report", "sstoken_commands",
+)  # fmt: skip
+ENTRY_POINTS = {
+    "report": "sstoken_report.plugin",
+    "trl": "sstoken_trl.framework",
+    "axolotl": "sstoken_axolotl.framework",
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,4 +84,19 @@ def test_command(installed):
     assert "sft" in run(installed, "sstoken", "--help")
     assert run(installed, "sstoken", "--version").startswith("sstoken-plugins 0.")
     listed = run(installed, "sstoken", "plugins")
-    assert all(name in listed for name in ("sstoken", "random", "base", "adapter", "rel", "attention"))
+    rows = {tuple(line.split()[:2]) for line in listed.splitlines()}
+    assert {("method", "sstoken"), ("history", "base"), ("signal", "rel"), ("measurement", "attention")} <= rows
+    assert {("framework", "trl"), ("framework", "axolotl")} <= rows
+    assert "left out" not in listed
+
+
+def test_entry_points(installed):
+    code = (
+        "from importlib import metadata\n"
+        "for entry in metadata.entry_points(group='sstoken'):\n"
+        "    print(entry.name, entry.value)\n"
+    )
+    found = dict(line.split() for line in run(installed, "python", "-c", code).splitlines())
+    assert found == ENTRY_POINTS
+    code = "from sstoken_plugins import all_options; print(*all_options())"
+    assert {"rho", "history", "report_steps"} <= set(run(installed, "python", "-c", code).split())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -13,24 +11,17 @@ pytest.importorskip("transformers")
 
 import torch
 
-from sstoken_plugins import Documents, SSTokenConfig
+from sstoken_plugins import Documents, Progress
 
 from ..local import byte_llama
 from ..processes import TOP
 from ..recipes.conftest import log_of, run
+from .install import install, search_path
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory) -> str:
-    """The folder it is installed in; the environment of the tests stays as it is."""
-    source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("site")
-    shutil.copytree(TOP / "recipes" / "plugin-example", source)  # building leaves files behind
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
-         "--disable-pip-version-check", "--target", str(target), str(source)],
-        check=True, timeout=120,
-    )  # fmt: skip
-    return str(target)
+    return install(TOP / "recipes" / "plugin-example", tmp_path_factory.mktemp("example"))
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +30,11 @@ def model_dir(tmp_path_factory):
 
 
 def test_its_names_are_listed(installed):
-    listed = run("-m", "sstoken_plugins", "plugins", PYTHONPATH=installed)
-    assert "soft_focus" in listed
-    assert "offness" in listed
+    listed = run("-m", "sstoken_plugins", "plugins", PYTHONPATH=search_path(installed))
+    rows = [line.split()[:2] for line in listed.splitlines()]
+    assert ["method", "soft_focus"] in rows
+    assert ["signal", "offness"] in rows
+    assert "Installed plugin packages: sstoken-soft-focus 0.1.0" in listed
 
 
 def test_by_name_under_trl(installed, model_dir, tmp_path):
@@ -49,8 +42,8 @@ def test_by_name_under_trl(installed, model_dir, tmp_path):
     run(
         "-m", "sstoken_trl.sft", "--config", "recipes/trl/qlora-cpu.yaml", "--model_name_or_path", str(model_dir),
         "--output_dir", str(tmp_path / "out"), "--max_steps", "1", "--report_to", "none",
-        "--sstoken_strategy", "soft_focus", "--sstoken_options", '{"softness": 0.5}',
-        PYTHONPATH=installed,
+        "--sstoken_strategy", "soft_focus", "--sstoken_softness", "0.5",
+        PYTHONPATH=search_path(installed),
     )  # fmt: skip
     assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1  # it weighs, and drops nothing
 
@@ -60,7 +53,7 @@ def test_by_name_under_axolotl(installed, model_dir, tmp_path):
     settings = yaml.safe_load((TOP / "recipes" / "axolotl" / "lora-cpu.yaml").read_text())
     settings |= {
         "base_model": str(model_dir),
-        "sstoken": {"strategy": "soft_focus", "options": {"softness": 0.5}},
+        "sstoken": {"strategy": "soft_focus", "softness": 0.5},
         "output_dir": str(tmp_path / "out"),
         "dataset_prepared_path": str(tmp_path / "data"),
         "max_steps": 1,
@@ -70,14 +63,28 @@ def test_by_name_under_axolotl(installed, model_dir, tmp_path):
     settings.pop("eval_steps")
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
-    output = run("-m", "axolotl.cli.train", str(path), PYTHONPATH=installed)
-    assert "strategy=soft_focus" in output
+    output = run("-m", "axolotl.cli.train", str(path), PYTHONPATH=search_path(installed))
+    assert "strategy=soft_focus, softness=0.5" in output
     assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1
 
 
-def test_its_weights(installed, monkeypatch):
-    monkeypatch.syspath_prepend(installed)
-    from sstoken_soft_focus import SoftFocus
+def test_reports_show_its_signal(installed, model_dir, tmp_path):
+    pytest.importorskip("trl")
+    pq = pytest.importorskip("pyarrow.parquet")
+    run(
+        "-m", "sstoken_plugins", "inspect", "--config", "recipes/trl/qlora-cpu.yaml", "--model", str(model_dir),
+        "--out", str(tmp_path), "-n", "2", "--strategy", "soft_focus", "--softness", "0.5",
+        PYTHONPATH=search_path(installed),
+    )  # fmt: skip
+    assert "offness" in pq.read_table(tmp_path / "sstoken-inspect.parquet").column_names
+    assert (
+        "more the token surprises the model than the model expected" in (tmp_path / "sstoken-inspect.html").read_text()
+    )
+
+
+def test_its_weights(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOP / "recipes" / "plugin-example"))
+    from sstoken_soft_focus import SoftFocus, SoftFocusOptions
 
     torch.manual_seed(0)
     labels = torch.randint(5, 50, (3, 12))
@@ -87,8 +94,7 @@ def test_its_weights(installed, monkeypatch):
     offness = torch.randn(3, 12)
 
     def weights(softness: float) -> torch.Tensor:
-        strategy = SoftFocus(SSTokenConfig(strategy="soft_focus", options={"softness": softness}))
-        return strategy.weights({"offness": offness}, documents, 0)
+        return SoftFocus(SoftFocusOptions(softness)).weights({"offness": offness}, documents, Progress(0))
 
     for row in (0, 1):
         sharp = weights(0.5)[row, 4:]
@@ -96,5 +102,4 @@ def test_its_weights(installed, monkeypatch):
         assert sharp.argsort().tolist() == offness[row, 4:].argsort(descending=True).tolist()
         torch.testing.assert_close(weights(1e6)[row, 4:], torch.ones(8))  # plain fine-tuning
     assert weights(0.5).isfinite().all()
-    with pytest.raises(ValueError, match=r"softness 0.0"):
-        weights(0.0)
+    sys.modules.pop("sstoken_soft_focus")

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from sstoken_plugins.plugins import plugin_manager
+from sstoken_plugins.registry import plugin_manager
 
 from ..processes import TOP
 
@@ -189,3 +189,45 @@ def test_the_part_that_is_lower_is_counted_pair_by_pair(study):
     pairs = [(a, b) for a in values[corrupted] for b in values[~corrupted]]
     assert part(values, corrupted) == pytest.approx(sum((a < b) + (a == b) / 2 for a, b in pairs) / len(pairs))
     assert part(values, corrupted & False) is None
+
+
+def test_every_cell_of_the_committed_table_can_be_chosen_again(study):
+    """Cells of before options belonged to somebody set none that would be refused now."""
+    import pandas as pd
+    import run
+    import yaml
+    from once import HISTORY
+
+    from sstoken_plugins import SSTokenConfig, TokenSelector
+
+    grid = run.cells(yaml.safe_load((TOP / "recipes" / "study" / "grid.yaml").read_text()))
+    table = [json.loads(options) for options in pd.read_csv(run.RESULTS).options]
+    distinct = {json.dumps(options, sort_keys=True) for options in [cell.options for cell in grid] + table}
+    assert len(distinct) > 20
+    for options in distinct:
+        TokenSelector(SSTokenConfig(**{"history": HISTORY, **json.loads(options)}))
+
+
+def test_what_an_earlier_cell_has_scored_is_to_the_bit_what_base_scores(study, model_dir):
+    import torch
+    from once import HISTORY, Once
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from sstoken_plugins import SSTokenConfig, TokenSelector
+
+    Once.start("cells that see these batches")
+    torch.manual_seed(0)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(model_dir, dtype="float32"), LoraConfig(target_modules="all-linear")
+    )
+    ids = torch.randint(5, 200, (2, 12))
+    batch = {"input_ids": ids, "labels": torch.where(torch.arange(12) < 4, -100, ids)}
+    read = {}
+    for history in ("base", HISTORY, HISTORY):
+        selector = TokenSelector(SSTokenConfig(strategy="grounded", history=history))
+        selector.attach(model)
+        read[history] = selector.inspect(model, batch, 0).measured
+    for name in ("history", "unprompted"):
+        assert torch.equal(read["base"][name], read[HISTORY][name])
+    assert len(Once._known) == 2  # with the prompts and without; the third selector ran no pass

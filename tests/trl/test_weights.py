@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused_by_row(make_trainer, dataset, row, message
 
 
 def test_a_column_that_is_not_there(make_trainer, tmp_path):
-    with pytest.raises(ValueError, match="`sstoken_weights` is 'wieght', but row 0 .* prompt, completion"):
+    with pytest.raises(ValueError, match=r"`sstoken_weights` is 'wieght', but row 0 .* prompt, completion"):
         make_trainer(sstoken_weights="wieght", **FULL)
     (tmp_path / "weights.jsonl").write_text("1.0\n")
     with pytest.raises(ValueError, match="1 lines, but the data have 24 rows"):
