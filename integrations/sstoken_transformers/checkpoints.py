@@ -42,6 +42,12 @@ def sound_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: Path
     if resume_from_checkpoint is True:
         newest = newest_whole_checkpoint(output_dir)
         if newest is None:
+            if any(output_dir.glob("checkpoint-*")):  # of which the trainer would take one
+                raise refused(
+                    "{resume_from_checkpoint} is True, but no checkpoint in {folder!r} is complete: the run was ended "
+                    "before the first was saved. Start again without resuming.",
+                    folder=str(output_dir),
+                )
             return True  # which the trainer refuses itself
         resume_from_checkpoint = str(newest)
     if not resume_from_checkpoint or not Path(resume_from_checkpoint).is_dir():

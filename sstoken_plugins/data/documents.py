@@ -126,6 +126,14 @@ class Documents:
         return self.sum(torch.ones_like(self.ids))
 
     @property
+    def question(self) -> Tensor:
+        """(B, S) bool: the prompt, of documents that have one. Where the first token alone is not response, because
+        nothing predicts it, there is none, whether that token has a label (padded rows) or lost it (packed ones)."""
+        others = (self.prompt & (self.positions > 0)).flatten()
+        count = torch.zeros_like(self._slots).index_add_(0, self._slots, others.long())
+        return self.prompt & (self.broadcast(count) > 0)
+
+    @property
     def positions(self) -> Tensor:
         """Position of each token in its document, from 0: (B, S) int64."""
         index = torch.arange(self.ids.numel(), device=self.ids.device)

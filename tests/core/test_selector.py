@@ -27,8 +27,8 @@ from sstoken_plugins import (
     token_forward,
     weighted_nll,
 )
-from sstoken_plugins.registry import plugin_manager
 from sstoken_plugins.guard import PluginError
+from sstoken_plugins.registry import plugin_manager
 
 from . import oracle
 from .tiny import VOCABULARY, tiny
