@@ -134,7 +134,7 @@ def _best(
         bounds.insert(0, (-9.0, 1.5))
         above = z[z > np.quantile(z0, 0.9)]
         upper = above if len(above) > 4 else z
-        for share in (0.02, 0.1, 0.3):
+        for share in (0.03, 0.25):
             logit = np.log(share / (1 - share))
             starts.append(np.array([logit, np.median(upper), np.log(upper.std() + 1e-2), 0.0, 0.0]))
             if alone is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ def with_prompt_of(tokens: Tokens, other: Tokens, max_length: int | None = None)
 
 def _stretches(tokens: Tokens) -> Iterator[tuple[np.ndarray, bool]]:
     edges = [0, *(np.flatnonzero(np.diff(tokens.response)) + 1), len(tokens.ids)]
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in itertools.pairwise(edges):
         if end > begin:
             yield tokens.ids[begin:end], bool(tokens.response[begin])
 

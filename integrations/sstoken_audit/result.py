@@ -36,15 +36,16 @@ class AuditResult:
     """Scores, flags and reasons for every row.
 
     Attributes:
+        rows: the data, as text.
         findings: one for each check that ran.
         about: data, model and settings.
     """
 
     def __init__(self, rows: Rows, findings: Sequence[Finding], about: dict[str, Any]) -> None:
-        self._rows, self.findings, self.about = rows, list(findings), about
+        self.rows, self.findings, self.about = rows, list(findings), about
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     @property
     def flagged(self) -> np.ndarray:
@@ -113,7 +114,7 @@ class AuditResult:
 
     def texts(self, number: int, length: int | None = EXCERPT) -> tuple[str, str]:
         """Prompt and answer of a row, cut in the middle to `length` characters."""
-        sample = self._rows.sample(int(number))
+        sample = self.rows.sample(int(number))
         return _cut(sample.prompt, length), _cut(sample.answer, length)
 
     def summary(self) -> str:

@@ -68,6 +68,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def scored(self) -> bool:
+        """Whether a model was asked."""
+        return self._scores is not None
+
     def chunks(self) -> Iterator[Chunk]:
         for number in range(-(-len(self) // CHUNK)):
             yield Chunk(self.samples(number), None if self._scores is None else self._scores(number))

@@ -26,16 +26,18 @@ class Scoring:
     Args:
         rows: whose texts are scored.
         seed: of the exchange of prompts.
+        exchanged: how many rows are scored with the prompt of another, too.
     """
 
-    def __init__(self, rows: Rows, renderer: Renderer, scorer: Scorer, store: Store, seed: int) -> None:
+    def __init__(
+        self, rows: Rows, renderer: Renderer, scorer: Scorer, store: Store, seed: int, exchanged: int = MOST_EXCHANGED
+    ) -> None:
         self._rows, self._renderer, self._scorer, self._store = rows, renderer, scorer, store
         n = len(rows)
         # Who gets whose prompt: a ring through all rows in random order, so that nobody gets their own.
         ring = np.random.default_rng(seed).permutation(n)
-        self._partners = dict(
-            zip(ring[:MOST_EXCHANGED].tolist(), np.roll(ring, -1)[:MOST_EXCHANGED].tolist(), strict=True)
-        )
+        pairs = zip(ring[:exchanged].tolist(), np.roll(ring, -1)[:exchanged].tolist(), strict=True)
+        self._partners = dict(pairs)
         self._ends = frozenset(renderer.tokenizer.all_special_ids)
 
     def run(self, progress: Progress) -> None:

@@ -11,19 +11,17 @@ from sstoken_audit.rows import Rows
 
 def all_of(rows: Rows, seed: int) -> dict[str, np.ndarray]:
     """(n,) for each baseline."""
-    loss, ifd, length = [], [], []
-    for _, scores in rows.each_scored():
-        loss.append(-scores.log_probs.mean())
-        # Instruction-following difficulty (arXiv 2308.12032): perplexity with the prompt over perplexity without.
-        ifd.append(np.exp(scores.unprompted.mean() - scores.log_probs.mean()))
-        length.append(len(scores.log_probs))
-    return {
-        "loss": np.array(loss),
-        "ifd": np.array(ifd),
-        "length": -np.array(length, float),
+    found = {
+        "length": -np.array([len(words(sample.answer)) for sample in rows.each()], float),
         "tfidf": -cosine(rows),
         "random": np.random.default_rng(seed).random(len(rows)),
     }
+    if rows.scored:
+        scores = [scores for _, scores in rows.each_scored()]
+        found["loss"] = np.array([-one.log_probs.mean() for one in scores])
+        # Instruction-following difficulty (arXiv 2308.12032): perplexity with the prompt over perplexity without.
+        found["ifd"] = np.array([np.exp(one.unprompted.mean() - one.log_probs.mean()) for one in scores])
+    return found
 
 
 def cosine(rows: Rows) -> np.ndarray:

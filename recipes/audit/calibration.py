@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sstoken_audit.mixture import fit, most_likely
 
-SHARES, DRAWS, FDR = (0.0, 0.05, 0.1, 0.2), 25, 0.1
+SHARES, DRAWS, FDR = (0.0, 0.05, 0.1, 0.2), 20, 0.1
 
 
 def calibration(own: np.ndarray, exchanged: np.ndarray, seed: int) -> dict[str, Any]:

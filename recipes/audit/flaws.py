@@ -18,10 +18,10 @@ REFUSAL = "I'm sorry, but as an AI language model I cannot help with that reques
 
 
 def gsm8k(folder: Path, seed: int, number: int) -> list[Pair]:
-    """Questions and solutions of at most 700 characters, without calculator marks; other rows for each seed."""
+    """Questions and solutions of at most 450 characters, without calculator marks; other rows for each seed."""
     lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
     pairs = [(row["question"], re.sub("<<.*?>>", "", row["answer"])) for row in map(json.loads, lines)]
-    pairs = [pair for pair in pairs if len(pair[0]) + len(pair[1]) <= 700]
+    pairs = [pair for pair in pairs if len(pair[0]) + len(pair[1]) <= 450]
     random.Random(1).shuffle(pairs)
     return pairs[seed * number : (seed + 1) * number]
 

@@ -29,9 +29,11 @@ class MemoScorer(Scorer):
         new = {key: i for i, key in enumerate(keys) if key not in self._known}
         for key, scores in zip(new, super().score([samples[i] for i in new.values()]), strict=True):
             self._known[key] = np.stack([scores.log_probs, scores.entropy])
+        if new:
+            self._save()
         return [TokenScores(*self._known[key]) for key in keys]
 
-    def save(self) -> None:
+    def _save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._path.with_name(f"unfinished-{self._path.name}")
         np.savez(unfinished, **self._known)

@@ -41,7 +41,7 @@ def _flaws(cells: list[dict[str, Any]]) -> Iterable[str]:
     for flaw in cells[0]["flaws"]:
         found = [cell["flaws"][flaw] for cell in cells]
         values = [_spread([one[key] for one in found]) for key in ("auc", "precision", "recall", "any_check_recall")]
-        others = [_spread([one["baselines"][name] for one in found], brief=True) for name in BASELINES]
+        others = [_spread([one["baselines"].get(name) for one in found], brief=True) for name in BASELINES]
         yield f"| {flaw} | {found[0]['check']} | " + " | ".join([*values, *others]) + " |"
 
 
