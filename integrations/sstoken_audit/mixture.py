@@ -5,8 +5,8 @@ With `g` the gain of a row (nats), the gains of the data follow
     f(g) = pi f0(g) + (1 - pi) f1(g)
 
 f0 is how gains look when the prompts are another row's: it is measured by exchanging them. f1, of right pairs, is
-unknown; it is taken as a skewed logistic distribution (type IV), whose tails fall off exponentially, so that a weak but
-right pair is not taken for an exchanged one. pi and f1 are fitted by maximum likelihood, on
+unknown; it is taken as a skewed logistic distribution (type IV), whose tails fall off exponentially, so that a weak
+but right pair is not taken for an exchanged one. pi and f1 are fitted by maximum likelihood, on
 
     z = asinh((g - median f0) / spread f0)
 

@@ -72,10 +72,8 @@ class AuditResult:
 
     @property
     def weights(self) -> np.ndarray:
-        """(n,) in [0, 1], to train with: 1 for rows without a flag, else the product of `2 (1 - suspicion)` over the
-        checks that flag it: 0 where one is sure."""
-        factors = [np.where(f.flagged, 2 * (1 - f.suspicion), 1) for f in self.findings]
-        return np.clip(np.prod(factors, axis=0), 0, 1)
+        """(n,) in [0, 1], to train with: 1 for rows without a flag, else `1 - suspicion`."""
+        return np.where(self.flagged, 1 - self.suspicion, 1.0)
 
     def reasons(self, number: int) -> list[str]:
         """Why a row was flagged, in words, the strongest first."""

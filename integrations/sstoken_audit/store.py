@@ -2,8 +2,8 @@
 
 A chunk is a Parquet file whose name holds the SHA-256 of its bytes, written under another name first. A file that is
 not what its name says was damaged: it is named, and its rows are scored again. Inside stands a key for each row, made
-of its tokens, so that rows that have changed since are scored again too. Settings that change scores (model, precision,
-length, seed) have a folder of their own.
+of its tokens, so that rows that have changed since are scored again too. Settings that change scores (model,
+precision, length, seed) have a folder of their own.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def test_a_broken_line_a_missing_file_and_unknown_columns_are_named(tmp_path):
     with pytest.raises(AuditError, match=r"nowhere\.jsonl does not exist"):
         audit(tmp_path / "nowhere.jsonl")
     path.write_text('{"left": "a", "right": "b"}\n')
-    with pytest.raises(AuditError, match="'left', 'right'.*--columns"):
+    with pytest.raises(AuditError, match=r"'left', 'right'.*--columns"):
         audit(path)
     path.write_text("")
     with pytest.raises(AuditError, match="has no rows"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +34,7 @@ class Language(Check):
         if importlib.util.find_spec("py3langid") is None:
             self.note = "Skipped: it needs py3langid (pip install py3langid)."
             return np.full(len(rows), np.nan)
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        identifier = _identifier()
         likely: list[list[tuple[str, float]]] = []
         for sample in rows.each():
             enough = sum(map(str.isalpha, sample.answer)) >= FEWEST_LETTERS
@@ -49,6 +49,13 @@ class Language(Check):
 
     def reason(self, number: int, value: float) -> str:
         return f"the answer is in another language than the rest ({self._likely[number]}, sure to {value:.0%})"
+
+
+@functools.cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 @hookimpl

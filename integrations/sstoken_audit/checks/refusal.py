@@ -28,7 +28,7 @@ class Refusal(Check):
 
     name = "refusal"
     formula = f"1 if the first {WITHIN} characters hold a phrase of refusal (English), else 0"
-    threshold = 1.0
+    threshold = 0.5
     order = 21
 
     def score(self, rows: Rows) -> np.ndarray:

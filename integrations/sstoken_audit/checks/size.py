@@ -20,7 +20,7 @@ class Empty(Check):
     formula = (
         f"1 if the answer or the prompt has no character, or the answer at most one word and less than {RARE:.0%} do"
     )
-    threshold = 1.0
+    threshold = 0.1
     order = 60
 
     def score(self, rows: Rows) -> np.ndarray:
