@@ -28,6 +28,7 @@ class Language(Check):
         f"most frequent one (py3langid); nan below {FEWEST_LETTERS} letters"
     )
     threshold = 0.95
+    is_probability = True
     order = 50
 
     def score(self, rows: Rows) -> np.ndarray:
