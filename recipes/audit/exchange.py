@@ -82,7 +82,9 @@ def study(pairs: list[Pair], scorer: MemoScorer, tokenizer: Any) -> dict[str, An
 
     lengths = np.array([len(one) for one in own])
     mixed = [(pairs[(i + 1) % len(pairs)][0], answer) for i, (_, answer) in enumerate(pairs)]
-    right, wrong = (cosine(Rows(Table([{"question": q, "answer": a} for q, a in some], "pairs"), form)) for some in (pairs, mixed))
+    right, wrong = (
+        cosine(Rows(Table([{"question": q, "answer": a} for q, a in some], "pairs"), form)) for some in (pairs, mixed)
+    )
     signals = {
         "prompt gain, in total": (gain(own), gain(exchanged)),
         "prompt gain, for a token": (gain(own) / lengths, gain(exchanged) / lengths),

@@ -17,9 +17,7 @@ from sstoken_audit.page import pack, render
 
 from .conftest import pairs, rows
 
-HOSTILE = (
-    "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> \x1b[31m\x1b]0;pwned\x07 {{ 7 * 7 }}"
-)
+HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> \x1b[31m\x1b]0;pwned\x07 {{ 7 * 7 }}"
 
 
 @pytest.fixture
