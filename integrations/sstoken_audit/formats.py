@@ -80,8 +80,8 @@ class Format:
             self.kind, self.columns = "pair", pairs[0]
         else:
             raise AuditError(
-                f"{source.name} has the columns {', '.join(map(repr, first))}: none of prompt and completion, messages, "
-                "or question and answer. Name the two that hold them: --columns PROMPT,ANSWER."
+                f"{source.name} has the columns {', '.join(map(repr, first))}: none of prompt and completion, "
+                "messages, or question and answer. Name the two that hold them: --columns PROMPT,ANSWER."
             )
         for column in self.columns:
             if column not in first:
@@ -145,7 +145,7 @@ class Format:
 
 
 class Renderer:
-    """Tokenises samples as TRL's `SFTTrainer` does with its defaults, `assistant_only_loss` for conversations included.
+    """Tokenises samples as TRL's `SFTTrainer` does with its defaults, and `assistant_only_loss` for conversations.
 
     Raises:
         AuditError: if a conversation's assistant turns cannot be told by this tokenizer's chat template.

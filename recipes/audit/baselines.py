@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+
 from sstoken_audit.checks.base import words
 from sstoken_audit.rows import Rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from sstoken_audit.mixture import fit, most_likely
 
 SHARES, DRAWS, FDR = (0.0, 0.05, 0.1, 0.2), 20, 0.1

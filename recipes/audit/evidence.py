@@ -24,6 +24,8 @@ from calibration import calibration
 from flaws import Flaws, Pair, chats, gsm8k
 from memo import MemoScorer
 from rich.console import Console
+from table import write_table
+
 from sstoken_audit import audit
 from sstoken_audit.data import Table
 from sstoken_audit.formats import Format, Renderer
@@ -32,7 +34,6 @@ from sstoken_audit.result import Finding
 from sstoken_audit.rows import Rows
 from sstoken_audit.scoring import Scoring
 from sstoken_audit.store import Store
-from table import write_table
 
 HERE = Path(__file__).parent
 SHARE = 0.1
@@ -42,6 +43,8 @@ TUNED = {
     "random_tokens": "gibberish",
     "closing": "boilerplate",
     "truncated": "truncated",
+    "language": "language",
+    "copied": "copied",
 }
 CONFIRMED = {
     "shifted": "mismatch",
@@ -49,8 +52,6 @@ CONFIRMED = {
     "scrambled": "gibberish",
     "opening": "boilerplate",
     "refusal": "refusal",
-    "language": "language",
-    "copied": "copied",
     "near_duplicates": "duplicate_answer",
 }
 # These are found by the text alone: the model is not asked, and the baselines that need it are not computed.

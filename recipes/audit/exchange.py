@@ -65,10 +65,8 @@ def data(gsm8k: Path) -> dict[str, list[Pair]]:
 
 
 def study(pairs: list[Pair], scorer: MemoScorer, tokenizer: Any) -> dict[str, Any]:
-    source = Table([{"question": question, "answer": answer} for question, answer in pairs], "pairs")
-    form = Format(source)
-    renderer = Renderer(tokenizer, form.kind, 1024)
-    tokens = [renderer.tokens(form.read(source.row(i), i)) for i in range(len(pairs))]
+    renderer = Renderer(tokenizer, "pair", 1024)
+    tokens = [renderer.tokens(sample) for sample in _rows(pairs).each()]
     others = [with_prompt_of(one, tokens[(i + 1) % len(tokens)]) for i, one in enumerate(tokens)]
     own, alone, exchanged = (
         [scores.log_probs for scores in scorer.score(some)]
@@ -82,9 +80,7 @@ def study(pairs: list[Pair], scorer: MemoScorer, tokenizer: Any) -> dict[str, An
 
     lengths = np.array([len(one) for one in own])
     mixed = [(pairs[(i + 1) % len(pairs)][0], answer) for i, (_, answer) in enumerate(pairs)]
-    right, wrong = (
-        cosine(Rows(Table([{"question": q, "answer": a} for q, a in some], "pairs"), form)) for some in (pairs, mixed)
-    )
+    right, wrong = (cosine(_rows(some)) for some in (pairs, mixed))
     signals = {
         "prompt gain, in total": (gain(own), gain(exchanged)),
         "prompt gain, for a token": (gain(own) / lengths, gain(exchanged) / lengths),
@@ -102,6 +98,11 @@ def study(pairs: list[Pair], scorer: MemoScorer, tokenizer: Any) -> dict[str, An
     }
 
 
+def _rows(pairs: list[Pair]) -> Rows:
+    source = Table([{"question": question, "answer": answer} for question, answer in pairs], "pairs")
+    return Rows(source, Format(source))
+
+
 def area(right: np.ndarray, wrong: np.ndarray) -> float:
     """The probability that a right pair has the higher value; ties count half."""
     differences = np.subtract.outer(right, wrong)
@@ -113,8 +114,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         "# Exchanged answers",
         "",
-        "Made by `exchange.py` with SmolLM2-135M-Instruct in float32. AUC: the probability that a right pair of prompt and "
-        "answer has a higher value than a pair with the prompt of another row (of the loss: a lower one).",
+        "Made by `exchange.py` with SmolLM2-135M-Instruct in float32. AUC: the probability that a right pair of "
+        "prompt and answer has a higher value than a pair with the prompt of another row (of the loss: a lower one).",
         "",
         "| signal | " + " | ".join(f"{name}, {found[name]['rows']} rows" for name in names) + " |",
         "|---|" + "---|" * len(names),
@@ -128,7 +129,7 @@ def table(found: dict[str, Any]) -> str:
             "",
             f"{DRAWS} draws of two thirds of the rows for each share of exchanged answers.",
             "",
-            "| share exchanged | estimated share | mean share of false flags | draws in which it exceeds 10 % | recall |",
+            "| share exchanged | estimated share | mean share of false flags | draws where it exceeds 10 % | recall |",
             "|---|---|---|---|---|",
         ]
         for share, cell in found[name]["calibration"].items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from sstoken_audit.formats import Tokens
 from sstoken_audit.passes import Scorer, TokenScores
 

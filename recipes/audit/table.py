@@ -18,9 +18,10 @@ def write_table(cells: dict[str, Any], path: Path) -> None:
         "# What `sstoken audit` finds",
         "",
         "Made by `evidence.py` with SmolLM2-135M-Instruct in float32. A tenth of the rows is spoiled in one way; each "
-        "row of a table is the mean over the seeds, with the lowest and highest in brackets. AUC: the probability that a "
-        "spoiled row is ranked above one that is not. Precision and recall are those of the check at its default "
-        "threshold. Baselines: the loss, IFD, the (short) length, low TF-IDF cosine of prompt and answer, random.",
+        "row of a table is the mean over the seeds, with the lowest and highest in brackets. AUC: the probability "
+        "that a spoiled row is ranked above one that is not. Precision and recall are those of the check at its "
+        "default threshold. Baselines: the loss, IFD, the (short) length, low TF-IDF cosine of prompt and answer, "
+        "random.",
     ]
     for name in sorted({cell["set"] for cell in cells.values()}):
         chosen = [cell for cell in cells.values() if cell["set"] == name]

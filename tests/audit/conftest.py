@@ -13,8 +13,9 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("datasketch")
 
 import torch
-from sstoken_audit.formats import Renderer, Sample
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sstoken_audit.formats import Renderer, Sample
 
 from ..local import WORDS, word_llama
 

@@ -11,13 +11,17 @@ pytest.importorskip("jinja2")
 pytest.importorskip("rich")
 
 import pyarrow.parquet as pq
+
 from sstoken_audit import audit
 from sstoken_audit.command import main
 from sstoken_audit.page import pack, render
 
 from .conftest import pairs, rows
 
-HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> \x1b[31m\x1b]0;pwned\x07 {{ 7 * 7 }}"
+HOSTILE = (
+    "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> "
+    "\x1b[31m\x1b]0;pwned\x07 {{ 7 * 7 }}"
+)
 
 
 @pytest.fixture

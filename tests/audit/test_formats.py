@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from sstoken_audit import AuditError, audit
 from sstoken_audit.data import open_data
 from sstoken_audit.formats import Format, Renderer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sstoken_audit.mixture import fit, most_likely
 
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 from sstoken_audit import audit
 
 from .conftest import WORDS, pairs, rows

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 from sstoken_audit import audit
 from sstoken_audit.data import open_data
 from sstoken_audit.formats import Format, Renderer

@@ -6,6 +6,7 @@ import base64
 import random
 
 import pytest
+
 from sstoken_audit import AuditError, Check, audit
 from sstoken_audit.registry import checks
 

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_report", "sstoken_audit")
+PACKAGES = (
+    "sstoken_plugins",
+    "sstoken_transformers",
+    "sstoken_trl",
+    "sstoken_axolotl",
+    "sstoken_report",
+    "sstoken_audit",
+)
 
 
 @pytest.fixture(scope="module")
