@@ -26,7 +26,7 @@ from .activation import continues_from_adapter
 from .args import block_of
 from .compat import load_cfg, plugins
 from .data import OTHERWISE
-from .framework import PLUGIN, Axolotl
+from .names import PLUGIN, own_name
 from .plugin import SSTokenPlugin
 from .settings import leaving_no_trace, overrides_of
 from .unsupported import unsupported_settings
@@ -39,7 +39,7 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     found = Diagnosis(
         "Axolotl",
         list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")),
-        Axolotl().naming,
+        own_name,
     )
     options = overrides_of(overrides)
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():

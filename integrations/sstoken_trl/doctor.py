@@ -24,7 +24,7 @@ from sstoken_transformers.tokenizer import fingerprint
 from .compat import MetaTrainer
 from .config import SSTokenSFTConfig
 from .data import OTHERWISE
-from .framework import TRL
+from .names import own_name
 from .sft import make_parser, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
@@ -33,7 +33,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
     SystemExit: for flags and keys that nobody knows.
     """
-    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), TRL().naming)
+    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), own_name)
     parsed, selector = _parse(argv, found)
     if parsed is None:
         return found

@@ -27,7 +27,7 @@ from sstoken_transformers.framework import Look, Looked
 from . import unchanged
 from .compat import knows_flag, load_model
 from .config import SSTokenSFTConfig, own_names
-from .framework import PREFIX
+from .names import PREFIX
 from .sft import load_data, make_trainer
 
 SHORT = {
