@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
 from ..histories import History, TrainingRun
-from ..model.head import LogitsChunk
+from ..model.head import LogitsChunk, Statistic
 from ..options import NoOptions
 
 
@@ -45,6 +45,9 @@ class Passes(Protocol):
     def log_probs(self, batch: MicroBatch) -> Tensor:
         """(B, S) float32 log-probabilities of the labels under the model as it is now."""
 
+    def statistic(self, statistic: Statistic, batch: MicroBatch) -> Tensor:
+        """(B, S) a number of the distributions that predict the labels, under the model as it is now."""
+
     def measure(self, name: str, batch: MicroBatch) -> Tensor:
         """Another measurement, of this or of a derived batch."""
 
@@ -62,12 +65,14 @@ class Measurement(ABC):
     Attributes:
         Options: the dataclass of its options.
         needs: other measurements that have to be taken before.
+        reads_history: whether it asks the history itself.
         column: how reports show it; None: not at all.
     """
 
     kind = "measurement"
     Options: ClassVar[type[NoOptions]] = NoOptions
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_history: ClassVar[bool] = False
     column: ClassVar[Column | None] = None
 
     def __init__(self, options: Any, history: History | None = None) -> None:
@@ -75,7 +80,8 @@ class Measurement(ABC):
         self.history = history
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        """Gets the unwrapped model before training; or one without weights, on the meta device.
+        """Gets the unwrapped model before training; or one without weights, on the meta device. The history, if there
+        is one, has been attached before.
 
         Raises:
             Refused: if it cannot be taken of this model.

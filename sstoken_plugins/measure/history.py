@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import MicroBatch
-from ..histories import TrainingRun
 from ..markers import hookimpl
 from .base import Column, Measurement, OwnPass, Passes
 
@@ -21,16 +20,13 @@ class HistoryLogProbs(OwnPass):
     """
 
     needs = frozenset({"log_probs"})
+    reads_history = True
     column = Column(
         "log-prob history",
         "The log-probability of the token under the history model, in nats.",
         name="history_log_prob",
         log_probability=True,
     )
-
-    def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        assert self.history is not None
-        self.history.attach(model, run)
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None
