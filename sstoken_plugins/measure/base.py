@@ -66,6 +66,7 @@ class Measurement(ABC):
         Options: the dataclass of its options.
         needs: other measurements that have to be taken before.
         reads_history: whether it asks the history itself.
+        cost: what it costs beside plain training, in a few words; empty: nothing.
         column: how reports show it; None: not at all.
     """
 
@@ -73,6 +74,7 @@ class Measurement(ABC):
     Options: ClassVar[type[NoOptions]] = NoOptions
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_history: ClassVar[bool] = False
+    cost: ClassVar[str] = ""
     column: ClassVar[Column | None] = None
 
     def __init__(self, options: Any, history: History | None = None) -> None:
@@ -102,6 +104,8 @@ class HeadStatistic(Measurement):
     Costs a sweep over the logits of each chunk, in the training pass itself, and only if it is read.
     """
 
+    cost = "a sweep over the logits"
+
     @abstractmethod
     def of(self, chunk: LogitsChunk) -> Tensor:
         """(N,) float32 or bool, of the N tokens of a chunk."""
@@ -117,6 +121,8 @@ class TrainingPass(Measurement):
 
 class OwnPass(Measurement):
     """A number that takes passes of its own."""
+
+    cost = "a forward pass"
 
     @abstractmethod
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:

@@ -21,6 +21,7 @@ class HistoryLogProbs(OwnPass):
 
     needs = frozenset({"log_probs"})
     reads_history = True
+    cost = "a forward pass of the history (none if it is stored)"
     column = Column(
         "log-prob history",
         "The log-probability of the token under the history model, in nats.",

@@ -25,6 +25,7 @@ class HistoryStatistic(OwnPass):
     """
 
     reads_history = True
+    cost = "a forward pass of the history"
     Statistic: ClassVar[type[HeadStatistic]]
 
     def __init__(self, options: Any, history: History | None = None) -> None:

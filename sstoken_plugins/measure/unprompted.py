@@ -107,6 +107,7 @@ class UnpromptedLogProbs(OwnPass):
     """
 
     needs = frozenset({"history"})
+    cost = "one over the answers alone (none if it is stored)"
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         rest = without_prompts(batch)

@@ -36,6 +36,7 @@ VARIANTS = {
     "talr": [{"tau": 2.0}, {"half_life": 1.0, "floor": 0.0}],
     "flow": [{"tau": 5.0}],
     "iw_sft": [{"per": "token"}, {"temperature": 2.0, "cap": 1.1}],
+    "minor_sft": [{"form": "sum", "beta": 0.5}],
     "memft": [{"threshold": 5.0}],
     "loss_truncation": [{"hot_start": 0}, {"hot_start": 6, "drop": 0.7, "half_life": 1.0}],
     "q_tuning": [{"samples": 0.8, "tokens": 0.5, "neighbours": 0.5}, {"samples": 0.3}],

@@ -140,7 +140,11 @@ def iw_sft(answers, temperature=1.0, cap=None, per="sample"):
     return over_tokens(answers, loss)
 
 
-def minor_sft(answers, beta=0.1):
+def minor_sft(answers, beta=0.1, form="mean"):
+    if form == "mean":  # published by its gradient
+        return over_samples(
+            answers, lambda a: 2 * torch.sigmoid(-beta * (a.log_p.detach() - a.log_q).sum()) * a.nll.mean()
+        )
     return over_samples(answers, lambda a: -logsigmoid(beta * (a.log_p - a.log_q).sum()))
 
 

@@ -35,6 +35,7 @@ CASES = [
     ("iw_sft", {"temperature": 2.0, "cap": 1.2}),
     ("iw_sft", {"per": "token"}),
     ("minor_sft", {}),
+    ("minor_sft", {"form": "sum", "beta": 0.3}),
     ("npo", {}),
     ("npo", {"beta": 0.5}),
     ("memft", {"threshold": 4.0}),
