@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from . import registry
+from .histories import LiveHistory
+from .measure.base import IF_STORED
 
 WIDTH = 180
 """Of tables that no terminal shows."""
@@ -40,6 +42,9 @@ def cost(method: type) -> str:
             needed.append(name)
             pending += measurements[name].needs
     costs = [measurements[name].cost for name in sorted(needed)]
+    if only := getattr(method, "histories", ()):
+        stored = [name for name in only if not issubclass(registry.lookup("history", name), LiveHistory)]
+        costs = costs if stored else [each.replace(IF_STORED, "") for each in costs]
     return "; ".join(dict.fromkeys(each for each in costs if each)) or "nothing"
 
 

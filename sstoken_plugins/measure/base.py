@@ -15,6 +15,9 @@ from ..histories import History, TrainingRun
 from ..model.head import LogitsChunk, Statistic
 from ..options import NoOptions
 
+IF_STORED = " (none if it is stored)"
+"""Ends the cost of what histories may have stored."""
+
 
 @dataclass(frozen=True)
 class Column:

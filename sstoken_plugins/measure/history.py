@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data import MicroBatch
 from ..markers import hookimpl
-from .base import Column, Measurement, OwnPass, Passes
+from .base import IF_STORED, Column, Measurement, OwnPass, Passes
 
 
 class HistoryLogProbs(OwnPass):
@@ -21,7 +21,7 @@ class HistoryLogProbs(OwnPass):
 
     needs = frozenset({"log_probs"})
     reads_history = True
-    cost = "a forward pass of the history (none if it is stored)"
+    cost = "a forward pass of the history" + IF_STORED
     column = Column(
         "log-prob history",
         "The log-probability of the token under the history model, in nats.",

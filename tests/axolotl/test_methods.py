@@ -21,6 +21,8 @@ def test_eaft_is_axolotls_own(settings, tmp_path, layout):
 
 
 def test_a_method_with_a_memory_trains(settings):
-    trainer = train(settings, **LAYOUTS["packed"], max_steps=4, sstoken={"strategy": "loss_truncation", "hot_start": 1})
+    trainer = train(
+        settings, **LAYOUTS["packed"], max_steps=4, sstoken={"strategy": "loss_truncation", "hot_start": 1}
+    )
     rates = [entry["sstoken/keep_rate"] for entry in trainer.state.log_history if "loss" in entry]
     assert rates[0] == 1 > min(rates[1:])

@@ -12,7 +12,6 @@ from sstoken_plugins.methods.lagged import BINS, MOST_NATS, Lagged
 from .. import processes
 from ..core.test_fsdp import any_process, gather, make_batch, make_model, summed
 
-
 WIDTH = MOST_NATS / BINS
 ALL = torch.tensor(True)
 

@@ -53,14 +53,14 @@ def test_dft_is_trls_own(make_trainer):  # noqa: F811
     [
         ("dft", {"learning_rate": 1.0}),
         ("loss_truncation", {"sstoken_hot_start": 4, "learning_rate": 0.1}),
-        ("npo", {"learning_rate": 1e-3}),
+        ("npo", {"learning_rate": 0.1}),
     ],
 )
 def test_batch_and_accumulation_do_not_matter(make_trainer, strategy, options):  # noqa: F811
     results = []
     for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
-        trainer = make_trainer(sstoken_strategy=strategy, optim="sgd", max_steps=4, **options,
-                               per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)  # fmt: skip
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+        trainer = make_trainer(sstoken_strategy=strategy, optim="sgd", max_steps=4, **sizes, **options)
         before = weights(trainer)
         trainer.train()
         results.append(weights(trainer))
