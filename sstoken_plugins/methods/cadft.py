@@ -26,8 +26,8 @@ class CADFTOptions(LaggedOptions):
 class CADFT(LaggedMethod):
     """Weight `p * exp(-beta * relu(z))` with `z = (L - mean) / deviation` of a sample's mean loss `L`, no gradient.
 
-    Mean and deviation are those of samples in earlier optimizer steps, where the authors take the present batch; in the
-    first step it is DFT. This is their weighting; their rewriting of hard answers by another model is not here.
+    Mean and deviation are those of samples in earlier optimizer steps, where the authors take the present batch. In
+    the first step it is DFT. This is their weighting; their rewriting of hard answers by another model is not here.
     """
 
     Options = CADFTOptions

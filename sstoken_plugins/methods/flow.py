@@ -25,9 +25,9 @@ class FLOWOptions(NoOptions):
 class FLOW(LaggedMethod):
     """Weight `exp(-L / tau)` for all tokens of a sample, `L` its mean loss under the history: the start model.
 
-    For not forgetting. `tau` is the median `L` of the samples seen in earlier optimizer steps; the authors take it over
-    the whole data set before training, so set it if you know it. In the first step all samples count alike. The loss
-    is divided by the number of response tokens. A sample without history gets the loss that it has now.
+    For not forgetting. `tau` is the median `L` of the samples seen in earlier optimizer steps. The authors take it
+    over the whole data set before training, so set it if you know it. In the first step all samples count alike. The
+    loss is divided by the number of response tokens. A sample without history gets the loss that it has now.
     """
 
     Options = FLOWOptions

@@ -127,7 +127,8 @@ class Lagged:
 class LaggedOptions(NoOptions):
     half_life: float = option(
         20.0,
-        "Optimizer steps after which what was seen counts half, where a token or sample is compared with earlier ones.",
+        "Optimizer steps after which what was seen counts half, where tokens or samples are compared with earlier "
+        "ones.",
         valid=lambda steps: steps > 0,
         otherwise=", but it counts optimizer steps: set it above 0, for example 20.",
     )

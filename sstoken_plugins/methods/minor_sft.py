@@ -33,9 +33,9 @@ class MinorSFT(Method):
 
         loss = mean over samples of -log sigmoid(beta * sum rel)
 
-    The half of DPO that has a chosen answer and no rejected one, `rel` against the start model: a sample stops training
-    once it has become more likely, which keeps the model near its start. The loss is divided by the number of samples.
-    A sample cut in two by packing or truncation is two samples.
+    The half of DPO that has a chosen answer and no rejected one, with `rel` against the start model. A sample stops
+    training once it has become more likely, which keeps the model near its start. The loss is divided by the number
+    of samples. A sample cut in two by packing or truncation is two samples.
     """
 
     Options = MinorSFTOptions

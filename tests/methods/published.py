@@ -152,7 +152,7 @@ def npo(answers, beta=0.1):
     return over_samples(answers, lambda a: 2 / beta * torch.log1p((a.log_p - a.log_q).sum().exp() ** beta))
 
 
-def memft(answers, threshold=math.log(2)):
+def memft(answers, threshold):
     return over_tokens(answers, lambda a: (a.nll > threshold).float() * a.nll)
 
 
