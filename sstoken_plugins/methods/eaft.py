@@ -42,7 +42,9 @@ class EAFT(Method):
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         # Rounding may put the entropy of a certain prediction below 0.
-        return (signals["top_entropy"].clamp(min=0) / self.options.scale) ** self.options.alpha
+        entropy = signals["top_entropy"].clamp(min=0)
+        weights: Tensor = (entropy / self.options.scale) ** self.options.alpha
+        return weights
 
 
 @hookimpl

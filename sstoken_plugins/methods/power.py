@@ -35,7 +35,8 @@ class Power(Method):
         return ["log_prob"]
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
-        return (self.options.alpha * signals["log_prob"]).exp()
+        weights: Tensor = (self.options.alpha * signals["log_prob"]).exp()
+        return weights
 
 
 @hookimpl

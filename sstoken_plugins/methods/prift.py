@@ -47,7 +47,8 @@ class PriFT(Method):
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         if self.options.by == "prob":
             return signals["history_log_prob"].exp()
-        return (signals["history_mass"] >= self.options.mass).float()
+        likely: Tensor = signals["history_mass"] >= self.options.mass
+        return likely.float()
 
 
 @hookimpl

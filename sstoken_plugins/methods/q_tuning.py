@@ -88,7 +88,8 @@ class QTuning(LaggedMethod):
         around = torch.zeros_like(perplexity)
         around[:, 1:] += torch.where(same, perplexity[:, :-1], 0)
         around[:, :-1] += torch.where(same, perplexity[:, 1:], 0)
-        return (1 - self.options.neighbours) * perplexity + self.options.neighbours * around
+        score: Tensor = (1 - self.options.neighbours) * perplexity + self.options.neighbours * around
+        return score
 
     def eligible(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         if not self.lagged["standing"].n_seen:

@@ -6,12 +6,14 @@ import pytest
 
 pytest.importorskip("trl")
 
+from safetensors.torch import load_file
 from trl import SFTTrainer
 
 from sstoken_plugins import registry
 from sstoken_trl import SSTokenSFTTrainer
 
-from ..trl.conftest import adapters, dataset, lora, make_trainer, model_dir  # noqa: F401
+from ..trl.conftest import adapters, dataset, lora, make_trainer, model_dir, settings  # noqa: F401
+from ..trl.test_script import in_own_processes, log_of
 from ..trl.test_training import difference, losses, weights
 
 # What a method cannot do without.
@@ -83,3 +85,18 @@ def test_resuming_remembers_what_was_seen(make_trainer, tmp_path, strategy, opti
     assert rates[0] == 1 > rates[-1], "the case shows nothing"
     assert losses(whole)[3:] == losses(resumed)[3:]
     assert difference(weights(whole), weights(resumed)) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_remember_what_one_does(settings, tmp_path):  # noqa: F811
+    launch, script = ["torch.distributed.run", "--nproc_per_node"], ["-m", "sstoken_trl.sft"]
+    common = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 9, "lora_dropout": 0}
+    common |= {"sstoken_strategy": "loss_truncation", "sstoken_hot_start": 4, "sstoken_half_life": 3}
+    for name, n in (("one", 1), ("two", 2)):
+        options = {**common, "output_dir": tmp_path / name, "per_device_train_batch_size": 4 // n}
+        in_own_processes([*launch, str(n), *script], settings, **options)
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
+    assert difference(one, two) < 1e-6
+    rates = [[entry["sstoken/keep_rate"] for entry in log_of(tmp_path / name)[:9]] for name in ("one", "two")]
+    assert rates[0] == pytest.approx(rates[1], abs=1e-6)
+    assert min(rates[0]) < 1
