@@ -11,7 +11,7 @@ from ..data import MicroBatch
 from ..errors import refused
 from ..histories import History, LiveHistory
 from ..markers import hookimpl
-from .base import HeadStatistic, Measurement, OwnPass, Passes
+from .base import Column, HeadStatistic, Measurement, OwnPass, Passes
 from .current import MassNotAbove
 
 
@@ -49,6 +49,10 @@ class HistoryMass(HistoryStatistic):
     """`sum q(v) over all v with q(v) <= q(label)`: how much of the history's probability is not above the label."""
 
     Statistic = MassNotAbove
+    column = Column(
+        "mass not above, history",
+        "How much of the history model's probability is on tokens that it finds no more likely than this one.",
+    )
 
 
 @hookimpl

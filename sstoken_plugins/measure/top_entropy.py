@@ -10,7 +10,7 @@ from torch import Tensor
 from ..markers import hookimpl
 from ..model.head import LogitsChunk
 from ..options import NoOptions, option
-from .base import HeadStatistic, Measurement
+from .base import Column, HeadStatistic, Measurement
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TopEntropy(HeadStatistic):
     """
 
     Options = TopEntropyOptions
+    column = Column("entropy of the likeliest", "How undecided the model was between its likeliest tokens, in nats.")
 
     def of(self, chunk: LogitsChunk) -> Tensor:
         top = chunk.shifted.topk(min(self.options.top_k, chunk.shifted.shape[-1]), sorted=False).values
