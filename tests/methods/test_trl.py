@@ -14,7 +14,7 @@ from sstoken_trl import SSTokenSFTTrainer
 
 from ..trl.conftest import adapters, dataset, lora, make_trainer, model_dir, settings  # noqa: F401
 from ..trl.test_script import in_own_processes, log_of
-from ..trl.test_training import difference, losses, weights
+from ..trl.test_training import difference, losses, nf4, round_adapters, weights
 
 # What a method cannot do without.
 REQUIRED = {"signal": {"sstoken_signal": "rel"},
@@ -35,13 +35,18 @@ def test_every_method_trains(make_trainer, strategy, layout):  # noqa: F811
     assert difference(before, weights(trainer)) > 0 or logs[-1]["sstoken/keep_rate"] == 0
 
 
-def test_dft_is_trls_own(make_trainer):  # noqa: F811
+@pytest.mark.parametrize("four_bit", [False, True], ids=["float32", "nf4"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dft_is_trls_own(make_trainer, layout, four_bit):  # noqa: F811
     results = []
     for cls, options in (
         (SFTTrainer, {"sstoken": False, "loss_type": "dft"}),
         (SSTokenSFTTrainer, {"sstoken_strategy": "dft"}),
     ):
-        trainer = make_trainer(cls, **options, **SGD, gradient_accumulation_steps=2, per_device_train_batch_size=2)
+        options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, **options, **LAYOUTS[layout]}
+        trainer = make_trainer(cls, quantization_config=nf4() if four_bit else None, **options, **SGD)
+        if four_bit:
+            round_adapters(trainer.model)
         before = weights(trainer)
         trainer.train()
         results.append((losses(trainer), weights(trainer), before))
