@@ -10,7 +10,7 @@ from sstoken_plugins import SSTokenConfig, TokenSelector, TrainingRun, weighted_
 from sstoken_plugins.methods.lagged import BINS, MOST_NATS, Lagged
 
 from .. import processes
-from ..core.test_fsdp import any_process, gather, make_batch, make_model, summed
+from ..core.distributed import any_process, gather, make_batch, make_model, summed
 
 WIDTH = MOST_NATS / BINS
 ALL = torch.tensor(True)
