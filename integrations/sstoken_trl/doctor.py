@@ -14,11 +14,13 @@ from transformers import AutoConfig, IntervalStrategy
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Refused
+from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.data import without_prompts
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 
 from .compat import MetaTrainer
@@ -58,6 +60,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
             )
             tokenizer = fingerprint(trainer.processing_class)
             _examine_data(trainer.train_dataset, arguments, selector, found)
+            found.add(*problems_of_tokens(trainer.train_dataset, known_tokens(model)))
     if model is not None:
         with found.looking_at("TRL's trainer"):
             # Where it has failed, it may have left half an adapter on the model.
