@@ -53,7 +53,7 @@ def configuration(model: Any) -> dict[str, Any]:
         JSON values, nested names joined by dots: {"model_type": "llama", "rope_parameters.rope_theta": 500000.0, ...}.
         Empty for a model without a configuration.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_diff_dict"):
         return {}
     entries = {"model_type": getattr(config, "model_type", ""), **config.to_diff_dict()}
@@ -98,7 +98,7 @@ def hash_bytes(tensor: Tensor) -> int:
     column = _odd(0, WORDS, flat.device)
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
     number, at_once = 0, 8 if flat.device.type == "cpu" else 512  # what fits a cache; what fills a GPU
-    for part in (*flat[:whole].split(8 * WORDS * at_once), rest):
+    for part in (*torch.split(flat[:whole], 8 * WORDS * at_once), rest):
         rows = part.view(torch.int64).view(-1, WORDS)
         total += ((rows * column).sum(1) * _odd(number + (1 << 40), len(rows), flat.device)).sum()
         number += len(rows)
