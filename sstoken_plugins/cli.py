@@ -65,6 +65,8 @@ _COMMANDS = {
     "plugins": _Command(
         "sstoken_plugins.cli:list_plugins",
         "list the methods, with what they cost, and the histories, signals, measurements and frameworks here",
+        "report",
+        ("rich",),
     ),
 }
 
