@@ -9,6 +9,7 @@ from typing import Any
 
 from . import registry
 from .errors import Problem, Refused, refuse
+from .guard import blame
 from .options import NoOptions, Option, build, option, union, unknown
 
 
@@ -97,6 +98,7 @@ class SSTokenConfig:
             does not belong to what is in use, and how to fix it.
     """
 
+    @blame()
     def __init__(self, **values: Any) -> None:
         self.given = {name: value for name, value in values.items() if value is not None}
         known = all_options()

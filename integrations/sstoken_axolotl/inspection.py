@@ -17,7 +17,7 @@ from sstoken_transformers.framework import Look, Looked
 
 from .args import block_of
 from .compat import load_cfg, load_datasets, make_trainer
-from .framework import PLUGIN
+from .names import PLUGIN
 from .settings import leaving_no_trace, overrides_of
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
+from sstoken_transformers.rows import problems_of_texts
 from sstoken_transformers.unsupported import needs_framework_loss, unsupported
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
@@ -40,6 +41,8 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             name=selector.config.history,
         )
     dataset = arguments.get("train_dataset")
+    if arguments.get("formatting_func") is None:
+        yield from problems_of_texts(dataset, args.dataset_text_field)
     sample = next(iter(dataset), None) if dataset is not None else None
     if sample is not None:
         yield from images(sample)

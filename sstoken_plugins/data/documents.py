@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import refused
+
 IGNORE_INDEX = -100
 
 
@@ -53,28 +55,31 @@ class Documents:
             position_ids: (B, S) or (1, S).
 
         Raises:
-            ValueError: for masks and positions of another rank, which carry no documents this function could read.
+            Refused: for masks and positions of another rank, which carry no documents this function could read.
         """
         if labels.dim() != 2:
-            raise ValueError(f"`labels` has shape {tuple(labels.shape)}; expected (batch, sequence).")
+            raise refused("`labels` has shape {shape}; expected (batch, sequence).", shape=tuple(labels.shape))
         starts = torch.zeros_like(labels, dtype=torch.bool)
         starts[:, 0] = True
         if attention_mask is None:
             real = torch.ones_like(starts)
         else:
             if attention_mask.shape != labels.shape:
-                raise ValueError(
-                    f"`attention_mask` has shape {tuple(attention_mask.shape)} and `labels` {tuple(labels.shape)}; "
-                    "token selection needs a mask with one entry per token. For packed rows pass `position_ids` "
-                    "instead."
+                raise refused(
+                    "`attention_mask` has shape {mask} and `labels` {labels}; token selection needs a mask with one "
+                    "entry per token. For packed rows pass `position_ids` instead.",
+                    mask=tuple(attention_mask.shape),
+                    labels=tuple(labels.shape),
                 )
             real = attention_mask != 0
             starts[:, 1:] |= attention_mask[:, 1:] != attention_mask[:, :-1]
         if position_ids is not None:
             if position_ids.dim() != 2 or position_ids.shape[-1] != labels.shape[-1]:
-                raise ValueError(
-                    f"`position_ids` has shape {tuple(position_ids.shape)} and `labels` {tuple(labels.shape)}; token "
-                    "selection needs one position per token (multi-axis positions of vision models are not supported)."
+                raise refused(
+                    "`position_ids` has shape {positions} and `labels` {labels}; token selection needs one position "
+                    "per token (multi-axis positions of vision models are not supported).",
+                    positions=tuple(position_ids.shape),
+                    labels=tuple(labels.shape),
                 )
             starts[:, 1:] |= position_ids[:, 1:] != position_ids[:, :-1] + 1
         starts &= real
@@ -119,6 +124,14 @@ class Documents:
     def n_response(self) -> Tensor:
         """Number of response tokens of each document: (B*S,) int64."""
         return self.sum(torch.ones_like(self.ids))
+
+    @property
+    def question(self) -> Tensor:
+        """(B, S) bool: the prompt, of documents that have one. Where the first token alone is not response, because
+        nothing predicts it, there is none, whether that token has a label (padded rows) or lost it (packed ones)."""
+        others = (self.prompt & (self.positions > 0)).flatten()
+        count = torch.zeros_like(self._slots).index_add_(0, self._slots, others.long())
+        return self.prompt & (self.broadcast(count) > 0)
 
     @property
     def positions(self) -> Tensor:

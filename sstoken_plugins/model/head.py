@@ -336,3 +336,10 @@ def vocabulary_size(head: nn.Module) -> int:
         if isinstance(size := getattr(head, name, None), int):
             return size
     return max((p.shape[0] for p in head.parameters() if p.dim() == 2), default=1 << 17)
+
+
+def known_tokens(model: Any) -> int:
+    """How many tokens it has embeddings for; those that may be labels are among them."""
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    size = getattr(embeddings, "num_embeddings", None)
+    return size if isinstance(size, int) else vocabulary_size(output_head(model))
