@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training
 
 STEPS = 3
 # Options that a method cannot do without, and others that take it another way. The defaults are always tried.
-REQUIRED = {"signal": {"signal": "rel"}, "psft": {"history": "snapshot"}}
+REQUIRED = {"signal": {"signal": "rel"}, "psft": {"history": "snapshot", "refresh_steps": 2.0}}
 VARIANTS = {
     "sstoken": [{"gamma": 1.0}, {"gamma": 0.0}, {"rel_warmup_steps": 1}, {"rho": 0.3}, {"rho": 1.0}],
     "sstoken_trimmed": [{"trim": 1.0}, {"trim": 1.0, "rho": 1.0, "gamma": 0.8}, {"trim": 1.0, "trim_by": "current"}],
