@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 def apart(function: Callable[..., None], *arguments: Any, timeout: float = 300) -> int | None:
     """Its exit status: 0, 1 after an error, or the negative number of the signal that ended it."""
     process = multiprocessing.get_context("fork").Process(target=_run, args=(function, *arguments))
+    gc.freeze()  # or the first collection in the new process copies all memory that it shares
     process.start()
+    gc.unfreeze()
     process.join(timeout)
     if process.is_alive():
         process.kill()
