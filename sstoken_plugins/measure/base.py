@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
 from ..histories import History, TrainingRun
-from ..model.head import LogitsChunk, Statistic
+from ..model.logits import LogitsChunk, Statistic
 from ..options import NoOptions
 
 IF_STORED = " (none if it is stored)"
