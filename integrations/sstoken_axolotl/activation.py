@@ -55,7 +55,7 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
 def banner(selector: TokenSelector, cfg: Any) -> str:
     lines = [
         "ssToken is ON: this run trains on a selection of the response tokens.",
-        selector.config.summary(),
+        selector.summary,
         "See `sstoken/keep_rate` in the log. Evaluation uses every response token.",
     ]
     lines += continues_from_adapter(selector, cfg)

@@ -9,6 +9,7 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
+from sstoken_transformers.unsupported import unsupported_recording
 
 from .data import without_prompts_in_settings
 
@@ -76,5 +77,11 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
             "{history} and {gamma} are in the block `sstoken:`.)",
             name=selector.config.history,
         )
+    yield from unsupported_recording(
+        selector,
+        has_adapter=bool(cfg.adapter),
+        streams=bool(cfg.pretraining_dataset or cfg.streaming),
+        sharded="DeepSpeed" if cfg.deepspeed else "FSDP" if cfg.fsdp_config or cfg.fsdp else None,
+    )
     if "attention" in selector.needs:
         yield from without_prompts_in_settings(cfg)

@@ -56,6 +56,7 @@ class SSTokenTrainerMixin:
             gather=self._gather_objects,
             reduce=lambda mine: self.accelerator.reduce(mine, "sum"),
             any_process=self._any_process,
+            folder=Path(self.args.output_dir) if self.args.output_dir else None,
         )
         if reason := self.needs_framework_loss():
             selector.use_framework_loss(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,6 +52,45 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
     if compute_loss_func is not None:
         return "`compute_loss_func` is set"
     return None
+
+
+def sharded_by(args: TrainingArguments) -> str | None:
+    """What will shard or offload the weights, as far as a trainer's arguments and the launcher say."""
+    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        return "DeepSpeed"
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        return "FSDP"
+    return None
+
+
+def unsupported_recording(
+    selector: TokenSelector, *, has_adapter: bool, streams: bool, sharded: str | None
+) -> Iterator[Problem]:
+    """What stands in the way of recording a history before the first step, where the run would do that.
+
+    Args:
+        streams: whether the training data can be read only once.
+        sharded: what shards or offloads the weights, if anything does.
+    """
+    if selector.history is None or not selector.history.will_record(has_adapter):
+        return
+    name = selector.config.history
+    full = "" if has_adapter or name == "recorded" else ", which in full fine-tuning is recorded before the first step"
+    if streams:
+        yield Problem(
+            f"{{history}} is {{name!r}}{full}, but the training data are a stream, which cannot be read once more: "
+            "set {history} to 'last_visit', load the data without streaming, or train with an adapter and {history} "
+            "'base'.",
+            name=name,
+        )
+    if sharded:
+        yield Problem(
+            f"{{history}} is {{name!r}}{full}, but a history cannot be recorded under {{sharded}}: run "
+            "`sstoken record` with {history_store} on one GPU or with DDP first, then train with {history} 'recorded' "
+            "and that store; or set {history} to 'last_visit'.",
+            name=name,
+            sharded=sharded,
+        )
 
 
 def unsupported_by_fsdp(selector: TokenSelector, version: int) -> Iterator[Problem]:

@@ -94,7 +94,7 @@ def _selector(args: SSTokenSFTConfig, found: Diagnosis) -> TokenSelector | None:
         found.add("`sstoken` is False: this run trains on every token. Set it to True (`--sstoken`).")
     with found.looking_at("The selection"):
         selector = TokenSelector(args.token_selection())
-        found.selection = selector.config.summary()
+        found.selection = selector.summary
         return selector
     return None
 

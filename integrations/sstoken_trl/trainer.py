@@ -58,7 +58,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             if "attention" in selector.needs:
                 require_prompts(self.train_dataset, OTHERWISE)
             self.enable_token_selection(selector)
-        self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
+        self.accelerator.print(f"ssToken is on: {selector.summary}")
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         call = preparation(self, dataset, *args, **kwargs)

@@ -8,7 +8,7 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
-from sstoken_transformers.unsupported import needs_framework_loss, unsupported
+from sstoken_transformers.unsupported import needs_framework_loss, sharded_by, unsupported, unsupported_recording
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
@@ -40,6 +40,13 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             name=selector.config.history,
         )
     dataset = arguments.get("train_dataset")
+    if selector is not None:
+        yield from unsupported_recording(
+            selector,
+            has_adapter=not without_adapter,
+            streams=dataset is not None and not hasattr(dataset, "__len__"),
+            sharded=sharded_by(args),
+        )
     sample = next(iter(dataset), None) if dataset is not None else None
     if sample is not None:
         yield from images(sample)

@@ -27,6 +27,11 @@ class Recorder:
         self._without_prompts = without_prompts
         self._measured = False
 
+    @property
+    def copies(self) -> int:
+        """How many times an answer is recorded."""
+        return 2 if self._without_prompts else 1
+
     def record(self, passes: Passes, batch: MicroBatch) -> int:
         """Records a batch, while the model still is what it was.
 

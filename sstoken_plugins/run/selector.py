@@ -15,7 +15,6 @@ from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..histories import History, TrainingRun
-from ..histories.recorded import RecordedHistory
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
@@ -66,6 +65,11 @@ class TokenSelector:
     def needs(self) -> frozenset[str]:
         """The measurements that may be taken at any step."""
         return frozenset(self.plan.measurements)
+
+    @property
+    def summary(self) -> str:
+        """One line that says what was chosen and, once attached, what the history came down to."""
+        return self.config.summary(None if self.history is None else self.history.decided)
 
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
         """Prepares the model, before it is wrapped for distributed training.
@@ -191,13 +195,14 @@ class TokenSelector:
         Raises:
             Refused: if these options read none.
         """
-        if not isinstance(self.history, RecordedHistory):
+        recording = self.history.recording if self.history is not None else None
+        if recording is None:
             raise refused(
                 "Nothing to record: these options ({summary}) read no recorded history. Set {history} to 'recorded', "
                 "and {strategy} to one that reads it.",
-                summary=self.config.summary(),
+                summary=self.summary,
             )
-        return Recorder(self.history, "unprompted" in self.needs)
+        return Recorder(recording, "unprompted" in self.needs)
 
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
@@ -226,7 +231,14 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
+        if self.history is None:
+            return {"config": self.config.to_dict(), "history": {}}
+        config = self.config.to_dict()
+        if self.history.known_as != self.config.history:
+            own = {each.name for each in dataclasses.fields(self.history.options)}
+            config = {name: value for name, value in config.items() if name not in own}
+            config["history"] = self.history.known_as
+        return {"config": config, "history": dict(self.history.describe())}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
