@@ -108,7 +108,7 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
         from axolotl.loaders.utils import load_model_config
 
         model = skeleton(load_model_config(cfg), cfg.torch_dtype, cfg.attn_implementation, found)
-        examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), found)
+        examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), cfg.output_dir, found)
     judge(found, selector, None if cfg.max_steps else cfg.num_epochs)
 
 

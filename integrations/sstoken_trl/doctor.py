@@ -62,7 +62,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
         with found.looking_at("TRL's trainer"):
             # Where it has failed, it may have left half an adapter on the model.
             model = trainer.model if trainer is not None else _with_adapter(_skeleton(arguments, found), arguments)
-            examine_model(model, selector, tokenizer, found)
+            examine_model(model, selector, tokenizer, args.output_dir, found)
     judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None)
     return found
 

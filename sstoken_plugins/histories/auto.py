@@ -84,7 +84,7 @@ class AutoHistory(History):
         if self.options.history_store:
             folder = Path(self.options.history_store)
         elif run.folder is not None:
-            folder = run.folder / FOLDER / _digest(known)
+            folder = store_of(run.folder, known)
         else:
             raise refused(
                 "{history} is {name!r}, which without an untouched base model below an adapter records what the model "
@@ -158,8 +158,9 @@ class AutoHistory(History):
         return None  # what a store holds is only known to belong to a model with weights
 
 
-def _digest(known: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+def store_of(folder: Path, made_by: Mapping[str, Any]) -> Path:
+    """Where a run with this output folder keeps the recording of the model that it started with."""
+    return folder / FOLDER / hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @hookimpl

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from datasets import Dataset
 
 from . import oracle
 from .test_histories import by_document, log, selections
@@ -24,7 +23,9 @@ def test_with_an_adapter_it_is_base(make_trainer, capsys):
     base.train()
     assert losses(auto) == losses(base)
     assert difference(weights(auto), weights(base)) == 0
-    assert auto.token_selector.describe() == base.token_selector.describe()  # each resumes from the other's checkpoints
+    assert (
+        auto.token_selector.describe() == base.token_selector.describe()
+    )  # each resumes from the other's checkpoints
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed", "padding_free"])
@@ -118,7 +119,7 @@ def test_resuming_continues_exactly_and_records_nothing(make_trainer, tmp_path, 
 def test_resuming_needs_the_store_and_the_model_it_began_with(make_trainer, model_dir, tmp_path):
     make_trainer(**SAVING).train()
     checkpoint = tmp_path / "out" / "checkpoint-4"
-    with pytest.raises(ValueError, match="a run that started from another model: .*`resume_from_checkpoint` alone"):
+    with pytest.raises(ValueError, match=r"a run that started from another model: .*`resume_from_checkpoint` alone"):
         make_trainer(**{**SAVING, "model": str(checkpoint)}).train(resume_from_checkpoint=str(checkpoint))
     shutil.rmtree(tmp_path / "out" / "sstoken-history")
     with pytest.raises(ValueError, match=r"what the model said before the first step is gone: .*`sstoken record`"):
@@ -154,7 +155,7 @@ def test_norms_in_training_beside_the_adapter(make_trainer, model_dir, lora):
 
 def test_a_stream_is_refused_by_name(make_trainer, dataset):
     stream = dataset.to_iterable_dataset()
-    with pytest.raises(ValueError, match="`sstoken_history` is 'auto', which in full .*a stream.*'last_visit'"):
+    with pytest.raises(ValueError, match=r"`sstoken_history` is 'auto', which in full .*a stream.*'last_visit'"):
         make_trainer(**FULL, model="/no/such/model", train_dataset=stream)
     make_trainer(**FULL, train_dataset=stream, sstoken_history="last_visit").train()
     make_trainer(train_dataset=stream).train()  # with an adapter, nothing is recorded
@@ -188,5 +189,3 @@ def test_random_numbers_are_those_of_a_run_without(make_trainer):
         trainer.train()
         drawn.append((losses(trainer), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
-
-

@@ -53,6 +53,34 @@ def test_conversations_and_plain_text(model_dir, conversations, dataset, tmp_pat
     assert not report.knows("attention")
 
 
+@pytest.fixture
+def full_run(settings, tmp_path):
+    """A full fine-tuning, with a checkpoint after two of four steps."""
+    from sstoken_trl.sft import make_parser, train
+
+    for name in ("use_peft", "lora_r", "lora_target_modules"):
+        del settings[name]
+    settings |= {"sstoken": True, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    train(*make_parser().parse_args_and_config(["--config", str(tmp_path / "run.yaml")]))
+    return tmp_path / "run.yaml"
+
+
+def test_full_fine_tuning_before_and_at_a_checkpoint(full_run, model_dir, tmp_path):
+    before = inspect(tmp_path, "--config", full_run, "--model", model_dir)
+    assert not np.nan_to_num(before.columns["rel"]).any()
+    checkpoint = tmp_path / "out" / "checkpoint-2"
+    for flag in ("--model", "--adapter"):
+        after = inspect(tmp_path, "--config", full_run, flag, checkpoint)
+        assert after.about["step"] == 2
+        assert np.nan_to_num(after.columns["rel"]).any()
+        assert "history=auto" in after.about["summary"]
+    import shutil
+
+    shutil.rmtree(tmp_path / "out" / "sstoken-history")
+    assert main(["inspect", "--out", str(tmp_path / "look"), "--use_cpu", "true", "--model", str(checkpoint)]) == 1
+
+
 def test_a_checkpoint_shows_what_the_next_step_trains(settings, tmp_path):
     """The YAML of the training, and a checkpoint of it, which knows its history, its rho and its step."""
     from sstoken_trl.sft import make_parser, train
