@@ -189,3 +189,29 @@ def test_random_numbers_are_those_of_a_run_without(make_trainer):
         trainer.train()
         drawn.append((losses(trainer), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
+
+
+def test_looked_at_before_and_at_a_checkpoint(make_trainer, model_dir, dataset, tmp_path):
+    """Before the first step the model is its own history; at a checkpoint that is what was recorded."""
+    from sstoken_trl.inspection import looking
+    from sstoken_transformers.framework import Look
+
+    make_trainer(**SAVING).train()
+    dataset.to_json(tmp_path / "data.jsonl")
+
+    def rel(model, adapter=None) -> float:
+        argv = ["--model", str(model), "--data", str(tmp_path / "data.jsonl"), "--use_cpu", "true"]
+        with looking(argv, Look(8, adapter, str(tmp_path / "look"))) as looked:
+            trainer = looked.trainer
+            assert looked.asked_for.history == "auto"
+            batch = next(iter(trainer.get_train_dataloader()))
+            found = trainer.token_selector.inspect(trainer.model, batch, 4)
+            assert (found.measured["history"][found.documents.response] != 0).all()
+            return found.signals["rel"][found.documents.response].abs().max().item()
+
+    checkpoint = tmp_path / "out" / "checkpoint-4"
+    assert rel(model_dir) == 0
+    assert rel(checkpoint) == rel(model_dir, str(checkpoint)) > 0.01
+    shutil.rmtree(tmp_path / "out" / "sstoken-history")
+    with pytest.raises(ValueError, match="was trained in full, and what the model said before the first step is gone"):
+        rel(checkpoint)

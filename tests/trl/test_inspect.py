@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
 
-from sstoken_plugins import hookimpl, registry
+from sstoken_plugins import hookimpl, plugins
 from sstoken_plugins.cli import main
 from sstoken_report.table import Report
 
@@ -51,34 +51,6 @@ def test_conversations_and_plain_text(model_dir, conversations, dataset, tmp_pat
     report = inspect(tmp_path, "--model", model_dir, "--data", tmp_path / "texts.jsonl", "--gamma", 1)
     assert report.n_samples == len(dataset)
     assert not report.knows("attention")
-
-
-@pytest.fixture
-def full_run(settings, tmp_path):
-    """A full fine-tuning, with a checkpoint after two of four steps."""
-    from sstoken_trl.sft import make_parser, train
-
-    for name in ("use_peft", "lora_r", "lora_target_modules"):
-        del settings[name]
-    settings |= {"sstoken": True, "max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
-    train(*make_parser().parse_args_and_config(["--config", str(tmp_path / "run.yaml")]))
-    return tmp_path / "run.yaml"
-
-
-def test_full_fine_tuning_before_and_at_a_checkpoint(full_run, model_dir, tmp_path):
-    before = inspect(tmp_path, "--config", full_run, "--model", model_dir)
-    assert not np.nan_to_num(before.columns["rel"]).any()
-    checkpoint = tmp_path / "out" / "checkpoint-2"
-    for flag in ("--model", "--adapter"):
-        after = inspect(tmp_path, "--config", full_run, flag, checkpoint)
-        assert after.about["step"] == 2
-        assert np.nan_to_num(after.columns["rel"]).any()
-        assert "history=auto" in after.about["summary"]
-    import shutil
-
-    shutil.rmtree(tmp_path / "out" / "sstoken-history")
-    assert main(["inspect", "--out", str(tmp_path / "look"), "--use_cpu", "true", "--model", str(checkpoint)]) == 1
 
 
 def test_a_checkpoint_shows_what_the_next_step_trains(settings, tmp_path):
