@@ -14,7 +14,6 @@ from transformers import BitsAndBytesConfig
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem, problems_of
-from sstoken_transformers.data import without_prompts
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
@@ -25,7 +24,7 @@ from sstoken_transformers.unsupported import unsupported_by_fsdp
 from .activation import continues_from_adapter
 from .args import block_of
 from .compat import load_cfg, plugins
-from .data import OTHERWISE
+from .data import hint
 from .framework import PLUGIN, Axolotl
 from .plugin import SSTokenPlugin
 from .settings import leaving_no_trace, overrides_of
@@ -109,7 +108,7 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
 
         model = skeleton(load_model_config(cfg), cfg.torch_dtype, cfg.attn_implementation, found)
         examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), cfg.output_dir, found)
-    judge(found, selector, None if cfg.max_steps else cfg.num_epochs)
+    judge(found, selector, None if cfg.max_steps else cfg.num_epochs, hint(cfg))
 
 
 def _train_dataset(cfg: Any) -> Any:
@@ -127,8 +126,6 @@ def _examine_data(dataset: Any, selector: TokenSelector | None, found: Diagnosis
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
         return
-    if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, OTHERWISE))
     found.data = count(dataset, selector)
 
 

@@ -11,7 +11,7 @@ from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
 from sstoken_transformers.unsupported import unsupported_recording
 
-from .data import without_prompts_in_settings
+from .data import unusable_without_prompt
 
 OFF = "Or switch token selection off with `sstoken: {enabled: false}`."
 
@@ -84,4 +84,4 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
         sharded="DeepSpeed" if cfg.deepspeed else "FSDP" if cfg.fsdp_config or cfg.fsdp else None,
     )
     if "attention" in selector.needs:
-        yield from without_prompts_in_settings(cfg)
+        yield from unusable_without_prompt(cfg, selector)

@@ -14,7 +14,6 @@ from transformers import AutoConfig, IntervalStrategy
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Refused
-from sstoken_transformers.data import without_prompts
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
@@ -23,7 +22,7 @@ from sstoken_transformers.tokenizer import fingerprint
 
 from .compat import MetaTrainer
 from .config import SSTokenSFTConfig
-from .data import OTHERWISE
+from .data import hint
 from .framework import TRL
 from .sft import make_parser, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
@@ -63,7 +62,8 @@ def examine(argv: Sequence[str]) -> Diagnosis:
             # Where it has failed, it may have left half an adapter on the model.
             model = trainer.model if trainer is not None else _with_adapter(_skeleton(arguments, found), arguments)
             examine_model(model, selector, tokenizer, args.output_dir, found)
-    judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None)
+    advice = hint(arguments.get("train_dataset"), args)
+    judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None, advice)
     return found
 
 
@@ -129,8 +129,6 @@ def _examine_data(dataset: Any, arguments: dict[str, Any], selector: TokenSelect
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
         return
-    if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, OTHERWISE))
     found.data = count(dataset, selector)
     # A strategy of packing may cut samples, and makes more of them.
     found.data.left_out = max(0, len(given) - found.data.samples)

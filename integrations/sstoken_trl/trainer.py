@@ -10,13 +10,14 @@ from trl import SFTTrainer
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.data import DataWeights
 from sstoken_plugins.errors import refuse, refused
-from sstoken_transformers import SSTokenTrainerMixin, require_prompts
+from sstoken_transformers import SSTokenTrainerMixin, look_at_prompts
 from sstoken_transformers.unsupported import needs_framework_loss
 from sstoken_transformers.weights import data_weights
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS, preparation
 from .config import SSTokenSFTConfig, own_names
-from .data import OTHERWISE
+from .data import hint
+from .framework import TRL
 from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
 
 
@@ -56,7 +57,8 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             if self._weighs:
                 selector.data_weights = self._data_weights(selector.config)
             if "attention" in selector.needs:
-                require_prompts(self.train_dataset, OTHERWISE)
+                advice = hint(arguments.get("train_dataset"), args) if not arguments.get("formatting_func") else ""
+                look_at_prompts(self.train_dataset, selector, TRL().naming, advice)
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.summary}")
 

@@ -12,7 +12,7 @@ from sstoken_transformers.unsupported import needs_framework_loss, sharded_by, u
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
-from .data import images, without_prompt_in_raw
+from .data import images, unusable_without_prompt
 
 
 def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[Problem]:
@@ -51,7 +51,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
     if sample is not None:
         yield from images(sample)
         if selector is not None and "attention" in selector.needs and arguments.get("formatting_func") is None:
-            yield from without_prompt_in_raw(sample, args)
+            yield from unusable_without_prompt(sample, args, selector)
 
 
 def needs_framework_loss_under_trl(args: SSTokenSFTConfig) -> str | None:

@@ -121,6 +121,21 @@ class Documents:
         return self.sum(torch.ones_like(self.ids))
 
     @property
+    def has_prompt(self) -> Tensor:
+        """Whether a token without label, other than its first, stands before a response token: (B*S,) bool.
+
+        A document's first token is predicted by nothing, so it never trains. Of text with a label on every token, or
+        on all but the token that begins every sequence, it alone is left to attend to, and tells nothing of a prompt.
+        """
+        index = torch.arange(self.ids.numel(), device=self.ids.device)
+        inner = (self.prompt & (self.positions > 0)).flatten()
+        never = index.new_full((index.numel(),), index.numel())
+        first = never.scatter_reduce(0, self._slots, torch.where(inner, index, index.numel()), "amin")
+        response = torch.where(self.response.flatten(), index, -1)
+        last = torch.full_like(index, -1).scatter_reduce(0, self._slots, response, "amax")
+        return first < last
+
+    @property
     def positions(self) -> Tensor:
         """Position of each token in its document, from 0: (B, S) int64."""
         index = torch.arange(self.ids.numel(), device=self.ids.device)

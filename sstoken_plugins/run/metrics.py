@@ -58,6 +58,9 @@ class Metrics:
 def observe(selection: Selection, record: Callable[[str, Tensor, Tensor], None]) -> None:
     kept, dropped = selection.kept, selection.dropped
     record("keep_rate", kept.sum(), selection.documents.response.sum())
+    if "attention" in selection.measured:
+        trains = selection.documents.n_response > 0
+        record("without_prompt", (trains & ~selection.documents.has_prompt).sum(), trains.sum())
     for name in ("rel", "attention"):
         if name in selection.signals:
             values = selection.signals[name]

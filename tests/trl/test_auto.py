@@ -193,8 +193,8 @@ def test_random_numbers_are_those_of_a_run_without(make_trainer):
 
 def test_looked_at_before_and_at_a_checkpoint(make_trainer, model_dir, dataset, tmp_path):
     """Before the first step the model is its own history; at a checkpoint that is what was recorded."""
-    from sstoken_trl.inspection import looking
     from sstoken_transformers.framework import Look
+    from sstoken_trl.inspection import looking
 
     make_trainer(**SAVING).train()
     dataset.to_json(tmp_path / "data.jsonl")

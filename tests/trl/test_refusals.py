@@ -10,7 +10,6 @@ from datasets import Dataset
 from sstoken_trl import SSTokenSFTConfig
 
 PROMPTED = [{"prompt": "w1 w2", "completion": " w3 w4"}]
-CHAT = [{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}]
 
 
 def refused(make_trainer, rows=PROMPTED, *, match, **options):
@@ -45,8 +44,11 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
         ({"sstoken_loss": "own", "loss_type": "dft"}, "`sstoken_loss` is 'own'.*`loss_type` is 'dft'"),
         ({"torch_compile": True}, "`torch_compile` is True"),
         ({"sstoken_loss": "own", "compute_loss_func": print}, "`sstoken_loss` is 'own'.*`compute_loss_func` is set"),
-        ({"peft_config": None}, "`sstoken_history` is 'base' but there is no adapter"),
-        ({"completion_only_loss": False}, "`completion_only_loss` is False"),
+        (
+            {"peft_config": None, "sstoken_history": "base"},
+            "`sstoken_history` is 'base' but there is no adapter.*`sstoken_history` to 'auto'",
+        ),
+        ({"completion_only_loss": False, "sstoken_gamma": 0.0}, "`completion_only_loss` is False"),
     ],
 )
 def test_option(make_trainer, options, match):
@@ -59,28 +61,13 @@ def test_all_is_said_at_once(make_trainer):
     assert len(refusal.value.problems) == len(str(refusal.value).splitlines()) == 3
     assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).texts)
     refused(
-        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, peft_config=None,
-        match=r"(?s)`torch_compile`.*`loss_type`.*no adapter.*plain text",
+        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, sstoken_gamma=0.0,
+        match=r"(?s)`torch_compile`.*`loss_type`.*plain text",
     )  # fmt: skip
-
-
-def test_data_without_prompt(make_trainer):
-    refused(make_trainer, [{"text": "w1 w2"}], match="plain text.*`sstoken_gamma` to 1")
-    refused(make_trainer, CHAT, match="`assistant_only_loss` to True")
 
 
 def test_vision_data(make_trainer):
     refused(make_trainer, [{**PROMPTED[0], "images": ["a"]}], match="supports text only")
-
-
-def test_tokenised_data_without_prompt(make_trainer):
-    rows = [{"input_ids": [3, 4, 5], "labels": [3, 4, 5]}] * 4
-    with pytest.raises(ValueError, match="All of the first 4 samples have a label on every token"):
-        make_trainer(train_dataset=Dataset.from_list(rows))
-
-
-def test_data_without_prompt_is_fine_for_the_excess_loss_alone(make_trainer):
-    make_trainer(train_dataset=Dataset.from_list([{"text": "w1 w2 w3 w4"}] * 8), sstoken_gamma=1.0).train()
 
 
 def test_layer_that_does_not_exist(make_trainer):
