@@ -18,9 +18,9 @@ def without_prompt_in_settings(cfg: Any) -> tuple[str, str] | None:
     """
     if cfg.pretraining_dataset:
         return "`pretraining_dataset` is set", "Data with prompts are given as `datasets`."
-    if cfg.train_on_inputs:
-        return "`train_on_inputs` is True", "With `train_on_inputs: false` only the answers train."
     types = [dataset.get("type") for dataset in cfg.datasets or []]
+    if cfg.train_on_inputs and "chat_template" not in types:  # which leaves what is between the turns unlabelled
+        return "`train_on_inputs` is True", "With `train_on_inputs: false` only the answers train."
     without = [kind for kind in types if isinstance(kind, str) and kind.split(":")[0] in ("completion", "pretrain")]
     if without and len(without) == len(types):
         return (

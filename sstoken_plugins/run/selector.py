@@ -222,6 +222,7 @@ class TokenSelector:
                 "trainer class computes the loss itself. Remove that one, or switch token selection off."
             )
         self._passes = 0
+        self.metrics.step_end()
         self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
@@ -270,6 +271,8 @@ class TokenSelector:
         self._passes += 1
         selection = self.select(measured)
         self._health.watch(selection, trained, n_kept)
+        response = batch.documents.response
+        self.metrics.record_in_step("loss_all", -torch.where(response, trained, 0).sum(), response.sum())
         self.method.observe(selection)
         registry.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
         return selection

@@ -99,7 +99,10 @@ def test_with_an_adapter_it_is_base(settings, tmp_path):
 
 def without_prompt(kind: str, chats, tmp_path, model_dir) -> dict:
     if kind == "train_on_inputs":
-        return {"train_on_inputs": True, "datasets": data(chats, roles_to_train=["user", "assistant", "system"])}
+        tasks = [
+            {"instruction": f"w{i} w{i + 1} w3", "input": "", "output": f"w4 w{2 * i % 60} w6"} for i in range(24)
+        ]
+        return {"train_on_inputs": True, "datasets": data(write(tmp_path / "tasks.jsonl", tasks), type="alpaca")}
     if kind == "completion":
         texts = [{"text": f"w{i} w{i + 1} w3 w4 w{2 * i % 60} w6 w7"} for i in range(24)]
         return {"datasets": data(write(tmp_path / "texts.jsonl", texts), type="completion")}

@@ -56,7 +56,10 @@ def test_block(settings, no_model, block, match):
         ({"relora": True, "jagged_restart_steps": 2}, r"`relora` is True"),
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
-        ({"train_on_inputs": True, "sstoken": {"gamma": 0}}, r"`train_on_inputs` is True.*`gamma` above 0"),
+        (
+            {"train_on_inputs": True, "sstoken": {"gamma": 0.0}, "datasets": [{"path": "x", "type": "alpaca"}]},
+            r"`train_on_inputs` is True.*`gamma` above 0",
+        ),
         (
             {"adapter": None, "sstoken": {"history": "base"}},
             r"`history` is 'base' but `adapter` is not set.*'auto'.*'last_visit'.*`gamma` to 0",
@@ -82,8 +85,8 @@ def test_settings(settings, no_model, changes, match):
 
 def test_all_is_said_at_once(settings, no_model):
     refused(settings, r"(?s)`rho` is 0.0.*`gamma` is 2.0", sstoken={"rho": 0.0, "gamma": 2.0})
-    changes = {"use_eaft": True, "torch_compile": True, "train_on_inputs": True, "sstoken": {"gamma": 0.0}}
-    refused(settings, r"(?s)`use_eaft`.*`torch_compile`.*`train_on_inputs`", **changes)
+    changes = {"use_eaft": True, "relora": True, "jagged_restart_steps": 2, "sstoken": {"history": "base"}}
+    refused(settings, r"(?s)`use_eaft`.*`relora`.*`adapter` is not set", adapter=None, **changes)
 
 
 def test_context_parallelism(settings, no_model, monkeypatch):
