@@ -55,10 +55,18 @@ CASES = {
     "dropout": {"dropout": 0.1},
 }
 METHODS = ["sstoken", "random", "trimmed", "full"]
+# Every method and nearly every case once by default; all of them together take minutes.
+FEW = {("lora", "random"), ("4-bit", "sstoken"), ("moe", "full"), ("packed", "trimmed"), ("dropout", "sstoken")}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [
+        pytest.param(case, method, marks=[] if (case, method) in FEW else pytest.mark.slow)
+        for case in CASES
+        for method in METHODS
+    ],
+)
 def test_what_plain_training_logs(make_trainer, moe, lora, dataset, case, method):
     options = dict(CASES[case])
     if options.get("model") == "moe":
@@ -75,7 +83,7 @@ def test_what_plain_training_logs(make_trainer, moe, lora, dataset, case, method
         "eval_dataset": dataset.select(range(6)),
         "eval_strategy": "steps",
         "eval_steps": 1,
-        "max_steps": 2,
+        "max_steps": 1,
         **options,
     }
     ours = make_trainer(**run, sstoken_strategy=method)
@@ -89,8 +97,9 @@ def test_what_plain_training_logs(make_trainer, moe, lora, dataset, case, method
         if case == "framework loss" and name in ("entropy", "mean_token_accuracy"):
             continue  # TRL takes them over what still has a label
         assert first[name] == pytest.approx(reference[name], abs=abs_), name
-    if case != "framework loss":  # the same tokens, with and without chance
-        assert first["sstoken/loss_all"] == pytest.approx(reference["loss"], abs=1e-5 if case != "4-bit" else 2e-2)
+    if case != "framework loss":
+        loss = reference["loss"] - 1e-3 * reference.get("aux_loss", 0)  # `router_aux_loss_coef`
+        assert first["sstoken/loss_all"] == pytest.approx(loss, abs=1e-5 if case != "4-bit" else 2e-2)
 
 
 def test_loss_over_all_tokens_is_that_of_plain_training(make_trainer, dataset):
