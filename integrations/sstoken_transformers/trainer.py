@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from sstoken_plugins.data import OWN_ENTRIES
 from sstoken_plugins.errors import refuse
 
 from .checkpoints import sound_checkpoint
-from .compat import fsdp_version
+from .compat import fsdp_version, without_compile
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
 from .state import load_state, save_state
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
+
+logger = logging.getLogger(__name__)
 
 
 class SSTokenTrainerMixin:
@@ -61,6 +64,12 @@ class SSTokenTrainerMixin:
         if reason := self.needs_framework_loss():
             selector.use_framework_loss(reason)
         selector.attach(self.model, run)
+        if self.args.torch_compile:
+            logger.warning(
+                "`torch_compile` is on: the passes that select tokens run without it, since what they read inside the "
+                "model changes from batch to batch and would be compiled again each time. Evaluation%s compiled.",
+                " and the framework's own loss stay" if reason else " stays",
+            )
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
@@ -128,12 +137,13 @@ class SSTokenTrainerMixin:
     def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         selector, step = self.token_selector, self.state.global_step
         if selector is not None and model.training:
-            if selector.uses_framework_loss(model, inputs):
-                labels, _ = selector.filtered_labels(model, inputs, step)
+            eager = without_compile(model)
+            if selector.uses_framework_loss(eager, inputs):
+                labels, _ = selector.filtered_labels(eager, inputs, step)
                 inputs = {name: value for name, value in inputs.items() if not name.startswith(OWN_ENTRIES)}
                 inputs["labels"] = labels
             else:
-                model = SelectingModel(model, selector, step, self._aux_loss_scale())
+                model = SelectingModel(eager, selector, step, self._aux_loss_scale())
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

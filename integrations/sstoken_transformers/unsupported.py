@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import AutoConfig, TrainingArguments
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import Problem, refuse
+from sstoken_plugins.errors import Problem, Refused, refuse
+from sstoken_plugins.model.attention import refuse_unreadable_attention
+
+from .compat import model_classes
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
@@ -21,8 +24,6 @@ def refuse_unsupported(args: TrainingArguments) -> None:
 
 def unsupported(args: TrainingArguments) -> Iterator[Problem]:
     """What of a trainer's arguments can't be combined with token selection, and why."""
-    if args.torch_compile:
-        yield Problem("`torch_compile` is True, which token selection does not support yet: set it to False.")
     parallelism = getattr(args, "parallelism_config", None)
     for name in ("cp_size", "sp_size", "tp_size"):
         if (size := getattr(parallelism, name, 1) or 1) > 1:
@@ -52,6 +53,24 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
     if compute_loss_func is not None:
         return "`compute_loss_func` is set"
     return None
+
+
+def unreadable_attention(selector: TokenSelector, model: str, **options: Any) -> Iterator[Problem]:
+    """What stands in the way of reading the attention of a model that is named, and not loaded yet.
+
+    Args:
+        options: of `AutoConfig.from_pretrained`.
+    """
+    if "attention" not in selector.needs:
+        return
+    try:
+        config = AutoConfig.from_pretrained(model, **options)
+    except Exception:
+        return  # whoever loads the model says it better
+    try:
+        refuse_unreadable_attention(model_classes(config))
+    except Refused as error:
+        yield from error.problems
 
 
 def sharded_by(args: TrainingArguments) -> str | None:

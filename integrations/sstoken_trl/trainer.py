@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 from trl import SFTTrainer
@@ -19,6 +20,8 @@ from .config import SSTokenSFTConfig, own_names
 from .data import hint
 from .framework import TRL
 from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
+
+logger = logging.getLogger(__name__)
 
 
 class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
@@ -59,6 +62,11 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             if "attention" in selector.needs:
                 advice = hint(arguments.get("train_dataset"), args) if not arguments.get("formatting_func") else ""
                 look_at_prompts(self.train_dataset, selector, TRL().naming, advice)
+            if args.packing and args.packing_strategy == "wrapped":
+                logger.warning(
+                    "`packing_strategy` is 'wrapped', which forgets where documents begin: tokens are selected among "
+                    "those of each packed row. Set it to 'bfd' to select among those of each document."
+                )
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.summary}")
 

@@ -32,7 +32,7 @@ def refused(settings, match, **changes):
         ({"rho": 0.0}, r"`rho` is 0.0.*\(0, 1\]"),
         ({"rho": "much"}, r"sstoken\.rho"),
         ({"gamma": 1.5}, r"`gamma` is 1.5.*\[0, 1\]"),
-        ({"history": "bass"}, r"`history` is 'bass'.*Known: adapter, base"),
+        ({"history": "bass"}, r"`history` is 'bass'.*Known: adapter, auto, base"),
         ({"strategy": "best"}, r"`strategy` is 'best'.*Known: full, grounded, random, signal, sstoken"),
         ({"strategy": "signal", "signal": "noize"}, r"`signal` is 'noize'.*Known: .*noise"),
         ({"history": "adapter"}, r"`history_adapter` is not set"),
@@ -51,8 +51,7 @@ def test_block(settings, no_model, block, match):
         ({"reward_model": True}, r"`reward_model` is True"),
         ({"process_reward_model": True}, r"`process_reward_model` is True"),
         ({"orpo_alpha": 0.1}, r"`orpo_alpha` is 0.1"),
-        ({"use_eaft": True}, r"`use_eaft` is True.*`entropy`"),
-        ({"torch_compile": True}, r"`torch_compile` is True"),
+        ({"use_eaft": True}, r"`use_eaft` is True.*`strategy: eaft`"),
         ({"relora": True, "jagged_restart_steps": 2}, r"`relora` is True"),
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
@@ -85,8 +84,8 @@ def test_settings(settings, no_model, changes, match):
 
 def test_all_is_said_at_once(settings, no_model):
     refused(settings, r"(?s)`rho` is 0.0.*`gamma` is 2.0", sstoken={"rho": 0.0, "gamma": 2.0})
-    changes = {"use_eaft": True, "relora": True, "jagged_restart_steps": 2, "sstoken": {"history": "base"}}
-    refused(settings, r"(?s)`use_eaft`.*`relora`.*`adapter` is not set", adapter=None, **changes)
+    changes = {"use_eaft": True, "orpo_alpha": 0.1, "sstoken": {"history": "base"}}
+    refused(settings, r"(?s)`orpo_alpha`.*`use_eaft`.*`adapter` is not set", adapter=None, **changes)
 
 
 def test_context_parallelism(settings, no_model, monkeypatch):

@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 from datasets import Dataset
+from peft import PromptTuningConfig
+from transformers import FalconConfig
 
 from sstoken_trl import SSTokenSFTConfig
 
@@ -42,7 +44,6 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
             "`sstoken_loss` is 'own'.*`label_smoothing_factor` is",
         ),
         ({"sstoken_loss": "own", "loss_type": "dft"}, "`sstoken_loss` is 'own'.*`loss_type` is 'dft'"),
-        ({"torch_compile": True}, "`torch_compile` is True"),
         ({"sstoken_loss": "own", "compute_loss_func": print}, "`sstoken_loss` is 'own'.*`compute_loss_func` is set"),
         (
             {"peft_config": None, "sstoken_history": "base"},
@@ -61,8 +62,8 @@ def test_all_is_said_at_once(make_trainer):
     assert len(refusal.value.problems) == len(str(refusal.value).splitlines()) == 3
     assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).texts)
     refused(
-        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, sstoken_gamma=0.0,
-        match=r"(?s)`torch_compile`.*`loss_type`.*plain text",
+        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", sstoken_gamma=0.0,
+        packing=True, packing_strategy="wrapped", match=r"(?s)'wrapped'.*`loss_type`.*plain text",
     )  # fmt: skip
 
 
@@ -77,3 +78,17 @@ def test_layer_that_does_not_exist(make_trainer):
 
 def test_full_fine_tuning_without_history(make_trainer):
     make_trainer(peft_config=None, sstoken_gamma=0.0)
+
+
+def test_an_architecture_whose_attention_cannot_be_read(make_trainer, tmp_path):
+    """Its configuration says so; there are no weights."""
+    FalconConfig(num_hidden_layers=1).save_pretrained(tmp_path / "falcon")
+    rows = Dataset.from_list(PROMPTED)
+    with pytest.raises(ValueError, match=r"FalconForCausalLM does not run its attention .*`sstoken_gamma` to 1"):
+        make_trainer(model=str(tmp_path / "falcon"), train_dataset=rows)
+
+
+def test_adapters_of_virtual_tokens(make_trainer):
+    config = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+    for strategy in ("sstoken", "random"):
+        refused(make_trainer, peft_config=config, sstoken_strategy=strategy, match="PROMPT_TUNING, which adds virtual")

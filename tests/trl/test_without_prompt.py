@@ -97,7 +97,9 @@ def test_refused_before_the_model_is_loaded(make_trainer, kinds):
 def test_mixed_data_say_their_share(make_trainer, kinds, caplog):
     tokenised = kinds["all labels"][0]
     prompted = tokenised.map(lambda row: {"labels": [-100, -100, *row["labels"][2:]]})
-    trainer = make_trainer(train_dataset=concatenate_datasets([tokenised.select(range(6)), prompted.select(range(18))]), max_steps=6)
+    trainer = make_trainer(
+        train_dataset=concatenate_datasets([tokenised.select(range(6)), prompted.select(range(18))]), max_steps=6
+    )
     assert "6 of the first 24 samples have no prompt" in caplog.text
     trainer.train()
     assert sum(log(trainer, "without_prompt")) / 6 == pytest.approx(0.25)
@@ -110,3 +112,14 @@ def test_full_fine_tuning_on_text(make_trainer, model_dir, texts):
     trainer.train()
     assert log(trainer, "rel_kept")[0] == 0
     assert log(trainer, "rel_kept")[-1] > log(trainer, "rel_dropped")[-1]
+
+
+def test_wrapped_packing_where_nothing_needs_documents(make_trainer, texts, caplog):
+    wrapped = {"packing": True, "packing_strategy": "wrapped", "max_length": 32, "train_dataset": texts}
+    trainer = make_trainer(**wrapped, sstoken_gamma=1.0, max_steps=3)
+    assert "among those of each packed row" in caplog.text
+    trainer.train()
+    assert log(trainer, "keep_rate")[0] == pytest.approx(0.6, abs=0.02)
+    make_trainer(**wrapped, sstoken_strategy="random").train()
+    with pytest.raises(ValueError, match="'wrapped', which cuts documents anywhere"):
+        make_trainer(**wrapped)
