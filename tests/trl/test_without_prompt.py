@@ -97,9 +97,8 @@ def test_refused_before_the_model_is_loaded(make_trainer, kinds):
 def test_mixed_data_say_their_share(make_trainer, kinds, caplog):
     tokenised = kinds["all labels"][0]
     prompted = tokenised.map(lambda row: {"labels": [-100, -100, *row["labels"][2:]]})
-    trainer = make_trainer(
-        train_dataset=concatenate_datasets([tokenised.select(range(6)), prompted.select(range(18))]), max_steps=6
-    )
+    mixed = concatenate_datasets([tokenised.select(range(6)), prompted.select(range(18))])
+    trainer = make_trainer(train_dataset=mixed, max_steps=6)
     assert "6 of the first 24 samples have no prompt" in caplog.text
     trainer.train()
     assert sum(log(trainer, "without_prompt")) / 6 == pytest.approx(0.25)
