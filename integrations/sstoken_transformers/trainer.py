@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
+from sstoken_plugins.data.loading import BatchLookup, Lookup
 from sstoken_plugins.errors import refuse
 
 from .checkpoints import sound_checkpoint
@@ -102,7 +103,8 @@ class SSTokenTrainerMixin:
             Refused: if the history is another, or the data are a stream.
             OSError: if the store cannot be written.
         """
-        return record(self, self.token_selector, super().get_train_dataloader)
+        # Only what tells the samples apart: nothing is looked up in a store that is being filled.
+        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup()))
 
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:
@@ -114,10 +116,16 @@ class SSTokenTrainerMixin:
         return super().create_optimizer(*args, **kwargs)
 
     def get_train_dataloader(self: Any) -> Any:
-        if self.token_selector is None or _hands_out_slices(self):
+        if self.token_selector is None:
+            return super().get_train_dataloader()
+        return self._loader_with(self.token_selector.lookup)
+
+    def _loader_with(self: Any, lookup: Lookup) -> Any:
+        """The trainer's own, whose workers do the lookup; without where they cannot."""
+        if _hands_out_slices(self):
             return super().get_train_dataloader()
         collator = self.data_collator
-        self.data_collator = CollatorWithLookup(collator, self.token_selector.lookup)  # evaluation keeps the plain one
+        self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
         try:
             return super().get_train_dataloader()
         finally:

@@ -54,14 +54,3 @@ def hint(dataset: Any, args: SFTConfig) -> str:
     sample = next(iter(dataset), None) if dataset is not None else None
     found = without_prompt_in_raw(sample, args) if isinstance(sample, Mapping) else None
     return found[1] if found else ""
-
-
-def images(sample: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with vision data."""
-    for column in ("image", "images"):
-        if column in sample:
-            yield Problem(
-                "The data have a column {column!r}: token selection supports text only. Set `sstoken` to False for "
-                "vision data.",
-                column=column,
-            )

@@ -129,6 +129,9 @@ def _examine_data(dataset: Any, arguments: dict[str, Any], selector: TokenSelect
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
         return
+    if "labels" not in (dataset.column_names or ()):
+        found.note("The data are tokenised when they are loaded, as pictures are: their tokens were not counted.")
+        return
     found.data = count(dataset, selector)
     # A strategy of packing may cut samples, and makes more of them.
     found.data.left_out = max(0, len(given) - found.data.samples)

@@ -18,7 +18,7 @@ from sstoken_transformers.unsupported import (
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
-from .data import images, unusable_without_prompt
+from .data import unusable_without_prompt
 
 
 def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[Problem]:
@@ -67,10 +67,10 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             sharded=sharded_by(args),
         )
     sample = next(iter(dataset), None) if dataset is not None else None
-    if sample is not None:
-        yield from images(sample)
-        if selector is not None and "attention" in selector.needs and arguments.get("formatting_func") is None:
-            yield from unusable_without_prompt(sample, args, selector)
+    if sample is None or selector is None or arguments.get("formatting_func") is not None:
+        return
+    if "attention" in selector.needs:
+        yield from unusable_without_prompt(sample, args, selector)
 
 
 def needs_framework_loss_under_trl(args: SSTokenSFTConfig) -> str | None:

@@ -50,7 +50,7 @@ class Documents:
         Args:
             labels: (B, S) int64, -100 where there is nothing to learn. Not shifted.
             attention_mask: (B, S), 0 on padding. Without it every token counts.
-            position_ids: (B, S) or (1, S).
+            position_ids: (B, S) or (1, S), or (4, B, S) with the positions in the text first.
 
         Raises:
             ValueError: for masks and positions of another rank, which carry no documents this function could read.
@@ -70,11 +70,13 @@ class Documents:
                 )
             real = attention_mask != 0
             starts[:, 1:] |= attention_mask[:, 1:] != attention_mask[:, :-1]
+        if position_ids is not None and position_ids.dim() == 3 and position_ids.shape[0] == 4:
+            position_ids = position_ids[0]  # of models that see: in the text, then in time, height and width
         if position_ids is not None:
             if position_ids.dim() != 2 or position_ids.shape[-1] != labels.shape[-1]:
                 raise ValueError(
                     f"`position_ids` has shape {tuple(position_ids.shape)} and `labels` {tuple(labels.shape)}; token "
-                    "selection needs one position per token (multi-axis positions of vision models are not supported)."
+                    "selection needs one position per token (of several axes, the first of four)."
                 )
             starts[:, 1:] |= position_ids[:, 1:] != position_ids[:, :-1] + 1
         starts &= real

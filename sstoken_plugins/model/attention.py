@@ -110,10 +110,15 @@ class PromptAttention:
 
 
 def attention_layers(model: Any) -> dict[int, nn.Module]:
-    """The self-attention modules that go through transformers' attention interface, by layer index."""
+    """The self-attention modules that go through transformers' attention interface, by layer index.
+
+    Of a model that sees or hears, those of its language model.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
     return {
         module.layer_idx: module
-        for module in model.modules()
+        for module in (language if isinstance(language, nn.Module) else whole).modules()
         if isinstance(getattr(module, "layer_idx", None), int)
         and hasattr(getattr(module, "config", None), "_attn_implementation")
         and _namespace(module)

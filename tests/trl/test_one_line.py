@@ -199,7 +199,6 @@ def cases() -> Iterator[Case]:
     )
     yield Case("falcon", model="falcon", refused="does not run its attention through")
     yield Case("mamba", model="mamba", refused="does not run its attention through")
-    yield Case("images", data="images", refused="supports text only")
 
 
 CASES = list(cases())
@@ -258,7 +257,6 @@ def rows(kind: str) -> Any:
         "mixed": lambda: concatenate_datasets(
             [tokenised(), each(lambda: (lambda row: {"input_ids": row, "labels": row})(ids()))]
         ),
-        "images": lambda: each(lambda: {"prompt": "w1", "completion": " w2", "images": ["a"]}),
         "stream": lambda: prompted.to_iterable_dataset(),
         "stream of text": lambda: text.to_iterable_dataset(),
     }

@@ -67,8 +67,11 @@ def test_all_is_said_at_once(make_trainer):
     )  # fmt: skip
 
 
-def test_vision_data(make_trainer):
-    refused(make_trainer, [{**PROMPTED[0], "images": ["a"]}], match="supports text only")
+def test_pictures_for_a_model_that_reads(make_trainer):
+    """TRL's own error says it best."""
+    rows = Dataset.from_list([{**PROMPTED[0], "images": ["a"]}])
+    with pytest.raises(ValueError, match="does not seem to be a vision-language model"):
+        make_trainer(train_dataset=rows)
 
 
 def test_layer_that_does_not_exist(make_trainer):
