@@ -9,6 +9,7 @@ from typing import Any
 
 from . import registry
 from .errors import Problem, Refused, refuse
+from .guard import blame
 from .options import NoOptions, Option, build, option, union, unknown
 
 
@@ -100,6 +101,7 @@ class SSTokenConfig:
             does not belong to what is in use, and how to fix it.
     """
 
+    @blame()
     def __init__(self, **values: Any) -> None:
         self.given = {name: value for name, value in values.items() if value is not None}
         known = all_options()
@@ -171,7 +173,8 @@ class SSTokenConfig:
     @property
     def reads_history(self) -> bool:
         """Whether anything that is read needs the history."""
-        return "history" in self.owners["measurement"]
+        known = registry.registered("measurement")
+        return any(known[name].reads_history for name in self.owners["measurement"])
 
     @property
     def has_data_weights(self) -> bool:

@@ -14,10 +14,12 @@ from transformers import BitsAndBytesConfig
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem, problems_of
+from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 from sstoken_transformers.unsupported import unsupported_by_fsdp
 
@@ -25,7 +27,7 @@ from .activation import continues_from_adapter
 from .args import block_of
 from .compat import load_cfg, plugins
 from .data import hint
-from .framework import PLUGIN, Axolotl
+from .names import PLUGIN, own_name
 from .plugin import SSTokenPlugin
 from .settings import leaving_no_trace, overrides_of
 from .unsupported import unsupported_settings
@@ -38,7 +40,7 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     found = Diagnosis(
         "Axolotl",
         list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")),
-        Axolotl().naming,
+        own_name,
     )
     options = overrides_of(overrides)
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
@@ -100,13 +102,16 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
         )
     with found.looking_at("`load_in_4bit`"):
         can_quantise(BitsAndBytesConfig(load_in_4bit=True) if cfg.load_in_4bit else None)
+    dataset = None
     with found.looking_at("The data"):
-        _examine_data(_train_dataset(cfg), selector, found)
+        dataset = _train_dataset(cfg)
+        _examine_data(dataset, selector, found)
     with found.looking_at("The model"):
         from axolotl.loaders import load_tokenizer
         from axolotl.loaders.utils import load_model_config
 
         model = skeleton(load_model_config(cfg), cfg.torch_dtype, cfg.attn_implementation, found)
+        found.add(*problems_of_tokens(dataset, known_tokens(model)))
         examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), cfg.output_dir, found)
     judge(found, selector, None if cfg.max_steps else cfg.num_epochs, hint(cfg))
 

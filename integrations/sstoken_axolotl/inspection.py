@@ -18,7 +18,7 @@ from sstoken_transformers.looking import OF_CHECKPOINT, UNCHANGED, is_full_check
 
 from .args import block_of
 from .compat import load_cfg, load_datasets, make_trainer
-from .framework import PLUGIN
+from .names import PLUGIN
 from .settings import leaving_no_trace, overrides_of
 
 

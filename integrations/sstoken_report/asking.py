@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sstoken_plugins import Controls, Selection, TokenSelector
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -47,7 +48,10 @@ class Asking:
         return self._ask("eligible", ask, response)
 
     def controls(self) -> Controls | None:
-        return self._ask("controls", lambda: self._method.controls(self._progress), None)
+        def ask() -> Controls | None:
+            return self._method.controls(self._progress)
+
+        return self._ask("controls", ask, None)
 
     def notes(self) -> list[str]:
         return self._ask("notes", lambda: [str(note) for note in self._method.notes(self._progress)], [])
@@ -59,7 +63,7 @@ class Asking:
             self.mistakes.append(mistake)
             logger.warning("In reports, %s", mistake)
 
-    def _ask(self, what: str, ask: Callable[[], Any], otherwise: Any) -> Any:
+    def _ask(self, what: str, ask: Callable[[], T], otherwise: T) -> T:
         try:
             return ask()
         except Exception as error:

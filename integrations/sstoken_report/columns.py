@@ -15,10 +15,13 @@ from sstoken_plugins.registry import registered
 
 logger = logging.getLogger(__name__)
 
-RESERVED = frozenset(
-    ("sample", "position", "row", "token_id", "text", "response", "score", "eligible", "rank", "weight", "kept")
-)
+DATA_WEIGHT = "data_weight"
+OWN = ("sample", "row", "position", "token_id", "text", "response", "score", "eligible", "rank", "weight", "kept")
+RESERVED = frozenset((*OWN, DATA_WEIGHT))
 """Names of a report's own columns."""
+
+
+_OF_DATA = Column("weight of the data", "What the data say the token counts; it multiplies the weight of the method.")
 
 
 class Columns:
@@ -52,6 +55,8 @@ class Columns:
     def of(self, selection: Selection) -> dict[str, tuple[Column, Tensor]]:
         """Values (B, S) by the name of the column, those that the method reads first."""
         found: dict[str, tuple[Column, Tensor]] = {}
+        if (of_data := selection.measured.batch.weights) is not None:
+            found[DATA_WEIGHT] = (_OF_DATA, of_data)
         for name, column, values in self._all(selection):
             name = column.name or name
             if name in RESERVED or name in found:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from sstoken_plugins import Controls, Documents, SSTokenConfig, all_options, keep_count, minmax
 
+from .columns import DATA_WEIGHT
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -88,6 +90,8 @@ def select(columns: Columns, controls: Mapping[str, Any]) -> Selected:
     if top := controls.get("top"):
         limit = documents.broadcast(keep_count(documents.n_response, top["value"]))
         kept = (rank > 0) & (rank <= limit)
+    if DATA_WEIGHT in columns:  # what the data drop takes a rank, and does not train
+        kept = kept & (_floats(columns, DATA_WEIGHT) != 0)
     return Selected(*(each[0].numpy() for each in (score, eligible, rank, kept)))
 
 

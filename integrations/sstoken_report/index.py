@@ -79,6 +79,7 @@ def _render(rows: Sequence[dict[str, Any]], shown: Sequence[Report]) -> str:
 
 def _curve(rows: Sequence[dict[str, Any]], title: str, names: Sequence[str]) -> Markup:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(4.4, 2.5), layout="constrained")
     axes = figure.add_subplot()
@@ -89,7 +90,7 @@ def _curve(rows: Sequence[dict[str, Any]], title: str, names: Sequence[str]) -> 
             axes.plot(*zip(*points, strict=True), line, marker="o", markersize=3.5, color=colour, label=label)
     axes.set_title(title, fontsize=10, color=INK, loc="left")
     axes.set_xlim(rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if names[0] in PERCENT:
         axes.set_ylim(0, 1.02)
     axes.tick_params(colors=INK, labelsize=8)

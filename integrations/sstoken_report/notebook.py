@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from sstoken_plugins import Refused, TokenSelector
@@ -84,7 +83,7 @@ def show(
     device = next(model.parameters()).device
 
     def to_device(value: Any) -> Any:
-        return value.to(device) if isinstance(value, torch.Tensor) else value
+        return value.to(device) if hasattr(value, "to") else value
 
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
     report = Scoring(selector, step).report(

@@ -46,17 +46,18 @@ class Samples:
             # Documents come in the order of the rows, which may be packed: tokens are counted to find theirs.
             ends = np.cumsum([length for _, length in made_of])
             token = (documents.ids >= 0).flatten().cumsum(0).view_as(documents.ids)[mask].numpy(force=True) - 1
-            row = np.searchsorted(ends, token, side="right").clip(max=len(made_of) - 1)
+            of_row = np.searchsorted(ends, token, side="right").clip(max=len(made_of) - 1)
             parts.append(
                 (
-                    np.asarray([number for number, _ in made_of])[row],
+                    np.asarray([place for place, _ in made_of])[of_row],
                     documents.ids[mask].numpy(force=True) + n_documents,
                     batch["input_ids"][mask].numpy(force=True),
                     documents.response[mask].numpy(force=True),
                 )
             )
             n_documents += documents.ids.numel()
-        self._arrange(*(np.concatenate(part) for part in zip(*parts, strict=True)), number)
+        row, document, ids, response = (np.concatenate(part) for part in zip(*parts, strict=True))
+        self._arrange(row, document, ids, response, number)
         texts = [
             text
             for sample in np.split(self.columns["token_id"], np.flatnonzero(np.diff(self.columns["sample"])) + 1)

@@ -35,6 +35,7 @@ class Report:
             eligible          bool, whether the token may train at all
             rank              int32, 1 is the best of its sample; 0 if nothing ranks it, and on the prompt
             weight            float32, the factor of the token's loss; 0 drops it
+            data_weight       float32, what the data multiply it by; only where they have weights
             ...               float32, what was measured, such as "log_prob" in nats
 
             All float32 are NaN on the prompt.
@@ -57,17 +58,20 @@ class Report:
 
     @property
     def response(self) -> np.ndarray:
-        return self.columns["response"]
+        response: np.ndarray = self.columns["response"]
+        return response
 
     @property
     def kept(self) -> np.ndarray:
         """bool: response tokens with a weight."""
-        return self.response & (self.columns["weight"] != 0)
+        kept: np.ndarray = self.response & (self.columns["weight"] != 0)
+        return kept
 
     @property
     def dropped(self) -> np.ndarray:
         """bool: response tokens without."""
-        return self.response & (self.columns["weight"] == 0)
+        dropped: np.ndarray = self.response & (self.columns["weight"] == 0)
+        return dropped
 
     def knows(self, name: str) -> bool:
         """Whether the column is there, with numbers in it."""
@@ -133,7 +137,7 @@ def checksum(columns: Mapping[str, np.ndarray], about: bytes) -> bytes:
     return digest.hexdigest().encode()
 
 
-_TYPES = {"response": np.bool_, "eligible": np.bool_, "text": np.object_}
+_TYPES: dict[str, Any] = {"response": np.bool_, "eligible": np.bool_, "text": np.object_}
 _TYPES |= dict.fromkeys(("sample", "row", "position", "token_id", "rank"), np.int32)
 
 
@@ -150,6 +154,7 @@ def _damaged(path: Path, why: str) -> ValueError:
 
 def _json_values(values: np.ndarray) -> list[Any]:
     if values.dtype != np.float32:
-        return values.tolist()
+        plain: list[Any] = values.tolist()
+        return plain
     # The shortest digits that give the same float32, in place of the 17 of a float64. JSON has no infinity.
     return [float(str(value)) if np.isfinite(value) else None for value in values]

@@ -36,7 +36,8 @@ def show(console: Console, report: Report, samples: int) -> None:
         response, kept = columns["response"], columns["weight"] != 0
         n_kept = int((kept & response).sum())
         console.print(f"\nSample {number + 1}: {n_kept} of {int(response.sum())} response tokens kept", style="bold")
-        console.print(Padding(_text(columns["text"].tolist(), response, kept, coloured), (0, 0, 0, 2), expand=False))
+        text = _text(columns["text"].tolist(), response.tolist(), kept.tolist(), coloured)
+        console.print(Padding(text, (0, 0, 0, 2), expand=False))
     console.print()
     console.print(_numbers(report))
     _print_favourites(console, report, coloured)

@@ -48,7 +48,7 @@ class CheckpointHistory(RecordedHistory):
     """What was recorded before the first step of the run that a checkpoint is of; the model has changed since."""
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        self._run = run
+        self._run, self._in_doubt = run, False
         self.refresh()
 
 

@@ -15,13 +15,17 @@ from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
 from sstoken_plugins.data.loading import BatchLookup, Lookup
 from sstoken_plugins.errors import refuse
+from sstoken_plugins.guard import blame
 
-from .checkpoints import sound_checkpoint
+from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
 from .compat import fsdp_version, without_compile
+from .contents import TRAINER_FILE, SSTokenCheckpoint
+from .data import LOOKED_AT
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
-from .state import load_state, save_state
+from .rows import problems_of_tokens
+from .state import STATE_FILE, load_state, save_state
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
 
@@ -71,11 +75,14 @@ class SSTokenTrainerMixin:
                 "model changes from batch to batch and would be compiled again each time. Evaluation%s compiled.",
                 " and the framework's own loss stay" if reason else " stays",
             )
+        refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Steps(selector))
-        registry.plugin_manager().hook.watch(trainer=self, selector=selector)
+        self.add_callback(SSTokenCheckpoint())
+        with blame():
+            registry.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
@@ -86,10 +93,13 @@ class SSTokenTrainerMixin:
         if selector is not None:
             resume_from_checkpoint = sound_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
             if isinstance(resume_from_checkpoint, str):
+                refuse_another_adapter(Path(resume_from_checkpoint), self.model)
                 load_state(selector, Path(resume_from_checkpoint))
             if getattr(selector.history, "records", False):
                 self.record_history()
             self._dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
+        elif resume_from_checkpoint:
+            refuse_to_drop_selection(resume_from_checkpoint, Path(self.args.output_dir), STATE_FILE)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record_history(self: Any) -> int:
@@ -164,14 +174,21 @@ class SSTokenTrainerMixin:
         super().log(logs, *args, **kwargs)
 
     def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.token_selector is None or not self.args.should_save:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        is_checkpoint = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
+        if is_checkpoint:
+            (folder / TRAINER_FILE).unlink(missing_ok=True)  # what is overwritten is no checkpoint any more
         super().save_model(output_dir, _internal_call)
-        # Part of a checkpoint, this comes before `trainer_state.json`, the last file that is written.
-        if self.token_selector is not None and self.args.should_save:
-            folder = Path(self.args.output_dir if output_dir is None else output_dir)
-            is_checkpoint = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
-            if is_checkpoint:
-                finish_step(self)
-            save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
+        # This comes before `trainer_state.json`, the last file of a checkpoint.
+        if is_checkpoint:
+            finish_step(self)
+        save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
+        for callback in self.callback_handler.callbacks if is_checkpoint else ():
+            if isinstance(callback, SSTokenCheckpoint):
+                callback.saving(folder, self.state, alone=self.args.world_size == 1)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:

@@ -14,16 +14,18 @@ from transformers import AutoConfig, IntervalStrategy
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Refused
+from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 
 from .compat import MetaTrainer
 from .config import SSTokenSFTConfig
 from .data import hint
-from .framework import TRL
+from .names import own_name
 from .sft import make_parser, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
@@ -32,7 +34,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
     SystemExit: for flags and keys that nobody knows.
     """
-    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), TRL().naming)
+    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), own_name)
     parsed, selector = _parse(argv, found)
     if parsed is None:
         return found
@@ -57,6 +59,7 @@ def examine(argv: Sequence[str]) -> Diagnosis:
             )
             tokenizer = fingerprint(trainer.processing_class)
             _examine_data(trainer.train_dataset, arguments, selector, found)
+            found.add(*problems_of_tokens(trainer.train_dataset, known_tokens(model)))
     if model is not None:
         with found.looking_at("TRL's trainer"):
             # Where it has failed, it may have left half an adapter on the model.

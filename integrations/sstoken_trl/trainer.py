@@ -18,7 +18,7 @@ from sstoken_transformers.weights import data_weights
 from .compat import COMPUTES_LOSS_IN_CHUNKS, preparation
 from .config import SSTokenSFTConfig, own_names
 from .data import hint
-from .framework import TRL
+from .names import own_name
 from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
                 selector.data_weights = self._data_weights(selector.config)
             if "attention" in selector.needs:
                 advice = hint(arguments.get("train_dataset"), args) if not arguments.get("formatting_func") else ""
-                look_at_prompts(self.train_dataset, selector, TRL().naming, advice)
+                look_at_prompts(self.train_dataset, selector, own_name, advice)
             if args.packing and args.packing_strategy == "wrapped":
                 logger.warning(
                     "`packing_strategy` is 'wrapped', which forgets where documents begin: tokens are selected among "

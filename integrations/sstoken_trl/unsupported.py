@@ -8,6 +8,7 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
+from sstoken_transformers.rows import problems_of_texts
 from sstoken_transformers.unsupported import (
     needs_framework_loss,
     sharded_by,
@@ -66,6 +67,8 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             streams=dataset is not None and not hasattr(dataset, "__len__"),
             sharded=sharded_by(args),
         )
+    if arguments.get("formatting_func") is None:
+        yield from problems_of_texts(dataset, args.dataset_text_field)
     sample = next(iter(dataset), None) if dataset is not None else None
     if sample is None or selector is None or arguments.get("formatting_func") is not None:
         return

@@ -131,6 +131,19 @@ class AutoHistory(History):
     def active(self, model: nn.Module) -> AbstractContextManager[None]:
         return self.chosen.active(model)
 
+    @property
+    def in_doubt(self) -> bool:
+        return self.chosen.in_doubt
+
+    def verify(self, stored: Stored, log_probs: Tensor, response: Tensor) -> None:
+        self.chosen.verify(stored, log_probs, response)
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        self.chosen.step_end(model, step, epoch)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.chosen.load_state_dict(state)
+
     def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
         return self.chosen.compare(history_log_probs, log_probs)
 

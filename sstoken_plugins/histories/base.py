@@ -115,6 +115,19 @@ class History(ABC):
         return None
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether what is stored has still to be compared with what the earlier model says: then a batch with anything
+        stored gets a pass, and `verify` its results. Has to be the same on every process."""
+        return False
+
+    def verify(self, stored: Stored, log_probs: Tensor, response: Tensor) -> None:
+        """Compares what is stored with (B, S) `log_probs` of the earlier model, on the (B, S) bool `response` tokens.
+
+        Raises:
+            Refused: if they are not the same model's.
+        """
+
+    @property
     def records(self) -> bool:
         """Whether it wants the training data recorded before the first step."""
         return False

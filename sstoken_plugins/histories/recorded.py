@@ -18,7 +18,8 @@ from ..errors import Problem, refused
 from ..markers import hookimpl
 from ..model.adapters import has_adapter
 from ..options import NoOptions, option
-from ..store import DiskStore, StoreError, stored_bytes
+from ..store import DiskStore, StoreError, resolution, stored_bytes
+from ..store.codec import SMALLEST_LOG_PROB
 from .adapter import AdapterHistory, AdapterOptions
 from .base import History, LiveHistory, Stored, TrainingRun
 from .below_adapter import BaseHistory
@@ -31,6 +32,9 @@ STORE_HELP = (
     "Folder of the recorded log-probabilities; `sstoken record` fills it. With history 'auto' the run fills it, and "
     "unset it is `sstoken-history` in the run's output folder."
 )
+# Stored values are this model's if, save for a few tokens, they are within so many times the noise that was measured
+# while recording (the 99th percentile of what another batch changes), or so many nats.
+TIMES_NOISE, SAME_IN_FLOAT32, SAME_IN_HALF, FEW = 3, 0.01, 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class RecordedHistory(StoredHistory):
         assert options.history_store is not None  # granted by the options
         try:
             self.store = DiskStore(Path(options.history_store).expanduser())
-        except StoreError as error:
+        except (StoreError, RuntimeError) as error:  # "~somebody" may be nobody
             raise refused("{history_store}: {error}", error=error) from error
         if not self.store.exists and not options.history_record:
             raise refused(
@@ -75,6 +79,7 @@ class RecordedHistory(StoredHistory):
         self._live: LiveHistory | None = None
         self._adapter = AdapterHistory(options, name) if options.history_adapter else None
         self._warned = False
+        self._in_doubt = True
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         self._run = run
@@ -111,6 +116,41 @@ class RecordedHistory(StoredHistory):
     @property
     def runs(self) -> bool:
         return self._live is not None
+
+    @property
+    def in_doubt(self) -> bool:
+        return self._in_doubt
+
+    def verify(self, stored: Stored, log_probs: Tensor, response: Tensor) -> None:
+        self._in_doubt = False
+        known = response & ~stored.values.isnan()
+        then, now = stored.values[known], log_probs[known].clamp(min=SMALLEST_LOG_PROB)
+        exact = self._made_by["precision"] == "float32, autocast no"
+        allowed = max(TIMES_NOISE * self.noise, SAME_IN_FLOAT32 if exact else SAME_IN_HALF)
+        difference = (then - now).abs()
+        n_off = int((difference > allowed + 2 * resolution(then)).sum())
+        if n_off > max(1, FEW * len(then)):
+            worst = int(difference.argmax())
+            raise refused(
+                "{history_store} is {folder!r}, but its log-probabilities are not this model's: {n} of {all} tokens "
+                "of the first micro-batch differ by more than {allowed:.3g} nats (one was recorded as {then:.3f} and "
+                "is {now:.3f} now). Weights, configuration, or the libraries that run the model are others than those "
+                "that it was recorded with. Record into another folder.",
+                folder=self.options.history_store,
+                n=n_off,
+                all=len(then),
+                allowed=allowed,
+                then=float(then[worst]),
+                now=float(now[worst]),
+            )
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        if self._live is None:
+            self._in_doubt = False  # there is no earlier model any more that could be asked
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        if self._live is None:
+            self._in_doubt = False  # the model that continues is not the one that was recorded
 
     def active(self, model: nn.Module) -> AbstractContextManager[None]:
         """While open, the model computes what is to be recorded."""

@@ -61,7 +61,7 @@ class PromptAttention:
 
     @contextlib.contextmanager
     def record(self, documents: Documents) -> Iterator[list[Tensor]]:
-        """While open, a forward pass records the mass on the prompts of `documents`; 0 where one has no prompt.
+        """While open, a forward pass records the mass on the prompts of `documents`: 0 for those without one.
 
         Only the forward pass itself records: gradient checkpointing runs the layer again in backward, with this
         closed.
@@ -71,7 +71,7 @@ class PromptAttention:
         """
         from transformers import modeling_utils
 
-        prompt = documents.prompt & documents.broadcast(documents.has_prompt)
+        prompt = documents.question
 
         # A forward that another library put in its place may import both where it runs.
         functions = self._namespace.get("ALL_ATTENTION_FUNCTIONS", modeling_utils.ALL_ATTENTION_FUNCTIONS)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
 from ..errors import refused
-from .head import STATISTICS, Statistic, TokenLogProbs, log_probs_of_logits, token_log_probs
+from .head import TokenLogProbs, log_probs_of_logits, token_log_probs
+from .logits import STATISTICS, Statistic
 
 Recorder = Callable[[Documents], contextlib.AbstractContextManager[list[Tensor]]]
 """Opened around a forward pass; its list then holds one (B, S) tensor of what was recorded."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from .. import registry
 from ..config import SSTokenConfig
 from ..data import MicroBatch, Progress
 from ..errors import Problem, Refused, refuse, refused
+from ..guard import checked
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
@@ -52,6 +55,7 @@ class Plan:
             self.history = make("history", config.history, config.history)  # type: ignore[assignment]
             assert self.history is not None
             refuse(self.history.problems(self.relies_on_history))
+            refuse(self._problems_of_pair(config))
             if "unprompted" in config.owners["measurement"] and not self.history.knows_any_text:
                 raise Refused(
                     Problem(
@@ -66,6 +70,18 @@ class Plan:
             name: make("measurement", name, self.history)  # type: ignore[misc]
             for name in config.owners["measurement"]
         }
+
+    def _problems_of_pair(self, config: SSTokenConfig) -> Iterator[Problem]:
+        """What speaks against this method with this history."""
+        if self.method.histories and config.history not in self.method.histories:
+            yield Problem(
+                "{strategy} is {method!r}, which is defined against {what}, but {history} is {name!r}: set {history} "
+                "to {known}.",
+                method=config.strategy,
+                what=self.method.history_explained,
+                name=config.history,
+                known=" or ".join(map(repr, self.method.histories)),
+            )
 
     @property
     def reads_the_model(self) -> bool:
@@ -82,6 +98,7 @@ class Plan:
         divisor, counts = self._config.divisor, batch.counts
         n_response = counts.n_response
         per_document: Tensor | None = self.method.denominator(counts, progress)
+        checked("method", self._config.strategy, self.method, "denominator", per_document, n_response)
         if divisor == "response":
             per_document = n_response
         elif divisor == "samples":
@@ -118,14 +135,17 @@ class Plan:
         """The selection that follows from measurements.
 
         Raises:
-            TypeError: if the method or a signal returns something else than one number for each token.
+            PluginError: if the method or a signal fails, or returns something else than one number for each token.
         """
+        documents, progress = measured.documents, measured.progress
+        name = self._config.strategy
+        ids = documents.ids
         signals = {
-            name: self._checked("signal", name, self.signals[name](measured), measured)
-            for name in self.method.signals(measured.progress)
+            each: checked("signal", each, self.signals[each], "__call__", self.signals[each](measured), ids)
+            for each in self.method.signals(progress)
         }
-        weights = self.method.weights(signals, measured.documents, measured.progress)
-        weights = self._checked("method", self._config.strategy, weights, measured)
+        weights = self.method.weights(signals, documents, progress)
+        weights = checked("method", name, self.method, "weights", weights, ids)
         if self._config.has_data_weights:
             weights = weights * self._weights_of_data(measured)
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
@@ -139,14 +159,3 @@ class Plan:
                 "before the data loader is made (`TokenSelector.data_weights`)."
             )
         return weights
-
-    def _checked(self, kind: str, name: str, values: Tensor, measured: Measurements) -> Tensor:
-        expected = measured.documents.ids.shape
-        if not isinstance(values, Tensor) or values.shape != expected:
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
-            where = type(self.method if kind == "method" else self.signals[name]).__module__
-            raise TypeError(
-                f"The {kind} {name!r} of {where} returned {got}, where one number for each token was expected: shape "
-                f"{tuple(expected)}."
-            )
-        return values

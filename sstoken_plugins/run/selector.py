@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..config import SSTokenConfig
-from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
+from ..data import IGNORE_INDEX, BatchIndex, DataWeights, MicroBatch, Progress
+from ..data.checks import check_form, check_values
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
+from ..guard import blame
 from ..histories import History, TrainingRun
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
-from ..model.head import output_head, vocabulary_size
+from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
 from .engine import Engine
 from .health import Health, require_finite
@@ -46,6 +48,7 @@ class TokenSelector:
         Refused: for what the chosen method and history can tell without the model.
     """
 
+    @blame()
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
         self.metrics = Metrics()
@@ -56,10 +59,10 @@ class TokenSelector:
         self.data_weights: DataWeights | None = None
         self._engine = Engine(self.plan.measurements)
         self._loss = LossPath(config, self.plan.selects)
-        self._health = Health(config.strategy)
+        self._health = Health(config.strategy, self.method)
         self._model: nn.Module | None = None
         self._run = TrainingRun()
-        self._vocabulary = self._passes = 0
+        self._vocabulary = self._passes = self.n_tokens = 0
 
     @property
     def needs(self) -> frozenset[str]:
@@ -71,6 +74,7 @@ class TokenSelector:
         """One line that says what was chosen and, once attached, what the history came down to."""
         return self.config.summary(None if self.history is None else self.history.decided)
 
+    @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
         """Prepares the model, before it is wrapped for distributed training.
 
@@ -81,6 +85,7 @@ class TokenSelector:
             Refused: if this model cannot serve what was asked for.
         """
         self._vocabulary = vocabulary_size(output_head(model))
+        self.n_tokens = known_tokens(model)
         self._run = dataclasses.replace(
             run or TrainingRun(), record=self.metrics.record, relies_on_history=self.plan.relies_on_history
         )
@@ -100,8 +105,10 @@ class TokenSelector:
     @property
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
-        return BatchLookup(self.history.lookup() if self.history is not None else None, self.data_weights)
+        of_history = self.history.lookup() if self.history is not None else None
+        return BatchLookup(self.n_tokens, of_history, self.data_weights)
 
+    @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
 
@@ -130,8 +137,12 @@ class TokenSelector:
             Refused: if it has to be, and the options or the method exclude it.
         """
         self._require_attached()
+        check_form(inputs)
+        if inputs["labels"].device.type == "cpu" and BatchIndex.carried_by(inputs) is None:
+            check_values(inputs, self.n_tokens)  # what the data loader has made was looked at there
         return self._loss.is_framework(model, inputs)
 
+    @blame()
     def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
         """The training pass of a micro-batch, and what to learn from it.
 
@@ -154,6 +165,7 @@ class TokenSelector:
         forward, known = self._engine.training_pass(model, batch, self.plan.needs_at(progress), n_kept)
         return forward, self._learn(batch, known, progress, forward.log_probs, n_kept)
 
+    @blame()
     def filtered_labels(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[Tensor, Selection]:
         """The labels that are left when the dropped tokens have lost theirs, (B, S) int64, and the selection.
 
@@ -169,11 +181,13 @@ class TokenSelector:
         selection = self._learn(batch, known, progress, known["log_probs"], self._n_kept(batch, progress))
         return torch.where(selection.kept, inputs["labels"], IGNORE_INDEX), selection
 
+    @blame()
     @torch.no_grad()
     def select(self, measured: Measurements) -> Selection:
         """The selection that follows from known measurements; runs no model."""
         return self.plan.select(measured)
 
+    @blame()
     @torch.no_grad()
     def inspect(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> Selection:
         """What `forward` would select, without learning from it: no gradient, no metric, no random number drawn, no
@@ -204,11 +218,13 @@ class TokenSelector:
             )
         return Recorder(recording, "unprompted" in self.needs)
 
+    @blame()
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
         self.uses_framework_loss(model, inputs)
         return recorder.record(self._engine.passes(model), MicroBatch.of(inputs))
 
+    @blame()
     def step_end(self, step: int, epoch: float | None = None) -> None:
         """To be called after every optimizer step; `step` counts them from 1, `epoch` is how many were done.
 
@@ -241,11 +257,13 @@ class TokenSelector:
             config["history"] = self.history.known_as
         return {"config": config, "history": dict(self.history.describe())}
 
+    @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
         history = self.history.state_dict() if self.history is not None else {}
         return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
 
+    @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores `state_dict`."""
         mine = {name: value for name, value in state.items() if not name.startswith("method.")}

@@ -20,12 +20,13 @@ class Tiny(Framework):
 
     def examine(self, command: CommandLine) -> Any:
         from datasets import Dataset
-        from transformers import AutoConfig
+        from transformers import AutoConfig, AutoTokenizer
 
         from sstoken_transformers.doctor.data import count, judge
         from sstoken_transformers.doctor.diagnosis import Diagnosis
         from sstoken_transformers.doctor.model import examine_model, skeleton
         from sstoken_transformers.doctor.versions import versions
+        from sstoken_transformers.tokenizer import fingerprint
 
         settings = _read(command)
         found, selector = Diagnosis(self.label, list(versions("torch", "transformers")), self.naming), None
@@ -34,7 +35,8 @@ class Tiny(Framework):
             found.selection = selector.config.summary()
         found.data = count(Dataset.from_list(settings["tiny_rows"]), selector)
         model = skeleton(AutoConfig.from_pretrained(settings["tiny_model"]), None, None, found)
-        examine_model(model, selector, None, found)
+        tokenizer = fingerprint(AutoTokenizer.from_pretrained(settings["tiny_model"]))
+        examine_model(model, selector, tokenizer, found)
         judge(found, selector, 1)
         return found
 
@@ -44,7 +46,9 @@ class Tiny(Framework):
         yield Looked(trainer, trainer.token_selector.config, look.adapter)
 
     def record(self, command: CommandLine) -> int:
-        _trainer(_read(command), "out").record_history()
+        settings = _read(command)
+        settings["selection"] |= {"history": "recorded", "history_record": True}
+        _trainer(settings, "out").record_history()
         return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,15 @@ def make_trainer(model_dir, adapter, rows, tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_report(make_trainer, rows):
     trainer = make_trainer()
-    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
+    plain = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
 
-    def build(step: int = 0, **options: Any) -> Report:
-        """What would be selected of `rows` with these options of the selection."""
+    def build(step: int = 0, lookup: Callable[[Any], None] | None = None, **options: Any) -> Report:
+        """What would be selected of `rows` with these options of the selection; `lookup` adds to the batches."""
+        samples = plain
+        if lookup is not None:
+            samples = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
+            for batch in samples.batches:
+                lookup(batch)
         selector = TokenSelector(SSTokenConfig(**options))
         with warnings.catch_warnings():  # that the base model is below a trained adapter is what is to be seen
             warnings.simplefilter("ignore")

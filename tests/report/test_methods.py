@@ -12,6 +12,7 @@ import torch
 
 import sstoken_report
 from sstoken_plugins import Column, Controls, HeadStatistic, Method, RankedMethod, Signal, hookimpl
+from sstoken_plugins.data.weights import WEIGHTS
 from sstoken_plugins.registry import KINDS, plugin_manager, registered
 from sstoken_report.controls import select
 from sstoken_report.page import pack, render
@@ -209,3 +210,20 @@ def test_no_name_is_in_the_package():
         text = path.read_text("utf-8")
         found = {name for name in names if re.search(rf"""["'`.\[]{name}\b(?![.(-])""", text)}
         assert not found, path
+
+
+def every_other(batch) -> None:
+    """The data drop every other token, whatever the method says."""
+    batch[WEIGHTS] = (torch.arange(batch["labels"].shape[1]) % 2).expand(batch["labels"].shape) * 0.5
+
+
+def test_weights_of_the_data_drop_what_they_drop(make_report):
+    report = make_report(lookup=every_other, weights="weight")
+    assert report.about["columns"]["data_weight"]["label"] == "weight of the data"
+    controls = report.about["controls"]
+    assert controls is not None
+    moved = select(report.columns, {**controls, "top": {**controls["top"], "value": 0.9}})
+    again = make_report(lookup=every_other, weights="weight", rho=0.9)
+    assert np.array_equal(moved.kept, again.kept)
+    assert set(np.unique(report.columns["weight"][report.response])) == {0.0, 0.5}
+    assert 'value="weight"' in render(report)

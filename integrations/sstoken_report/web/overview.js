@@ -55,7 +55,7 @@ function showNumbers(report) {
     const { kept, dropped } = split(report, values);
     rows.push([`${capital(label)}, mean`, ...[kept, dropped].map((group) => (group.length ? short(mean(group)) : "–"))]);
   }
-  fillTable(document.getElementById("numbers"), ["", "kept", "dropped"], rows);
+  fillTable(document.getElementById("numbers"), ["Number", "kept", "dropped"], rows);
 }
 
 // Kinds of tokens, by their text: the first that fits.

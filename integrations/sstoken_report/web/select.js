@@ -98,9 +98,12 @@ function rankAll(report) {
 function reselect(report, part, value) {
   report.values[part] = value;
   if (part !== "top") rankAll(report);
+  const ofData = report.columns.data_weight; // what the data drop takes a rank, and does not train
   for (const { from, to } of report.samples) {
     const k = report.controls.top ? keepCount(to - from, report.values.top) : Infinity;
-    for (let i = from; i < to; i++) report.kept[i] = report.eligible[i] && !(report.rank[i] > k) ? 1 : 0;
+    for (let i = from; i < to; i++) {
+      report.kept[i] = report.eligible[i] && !(report.rank[i] > k) && ofData?.[i] !== 0 ? 1 : 0;
+    }
   }
   return report.kept.reduce((sum, kept, i) => sum + (kept !== report.trained[i]), 0);
 }

@@ -24,8 +24,7 @@ function sampleTitle(report, number) {
 
 function showTitle(report, number, summary) {
   const [name, counts, words] = sampleTitle(report, number);
-  const link = element("a", { href: `#sample-${number + 1}`, class: "anchor", "aria-label": `Link to sample ${number + 1}` }, "#");
-  summary.replaceChildren(element("b", {}, name), " ", link, element("span", { class: "quiet" }, ` ${counts} `),
+  summary.replaceChildren(element("b", {}, name), element("span", { class: "quiet" }, ` ${counts} `),
     element("bdi", { class: "words" }, words));
 }
 
@@ -49,6 +48,7 @@ function responseToken(report, t, index) {
   const token = element("span", { class: "token", role: "button", tabindex: "-1", "data-i": index, "data-t": t },
     text === "" ? partOfCharacter : text.replace(/\n/g, "⏎\n"));
   if (text === "") token.classList.add("partial");
+  else if (text.trim() === "") token.setAttribute("aria-label", visible(text));
   return token;
 }
 
@@ -87,7 +87,8 @@ function makeSample(report, number, paint) {
   showTitle(report, number, summary);
   const text = element("div", { class: "text", dir: "auto", role: "group", "aria-label": `Tokens of sample ${number + 1}` });
   const details = element("details",
-    { class: "sample", id: `sample-${number + 1}`, "data-sample": number }, summary, text);
+    { class: "sample", id: `sample-${number + 1}`, "data-sample": number }, summary, text, element("p", {},
+      element("a", { href: `#sample-${number + 1}`, class: "anchor" }, `Link to sample ${number + 1}`)));
   details.addEventListener("toggle", () => {
     if (!details.open || text.hasChildNodes()) return;
     const { begin, from } = report.samples[number];
