@@ -26,6 +26,7 @@ class Plan:
         signals: all that the method may read, by name.
         measurements: all that the signals may need, each after those that it needs itself.
         history: the earlier version of the model; None if nothing needs it.
+        relies_on_prompt: whether nothing but the attention to the prompt orders the tokens.
         relies_on_history: whether nothing else orders the tokens, so that a sample without history has no selection.
 
     Raises:
@@ -45,6 +46,9 @@ class Plan:
         }
         self.relies_on_history = bool(self.signals) and all(
             signal.zero_without_history for signal in self.signals.values()
+        )
+        self.relies_on_prompt = bool(self.signals) and all(
+            "attention" in signal.needs for signal in self.signals.values()
         )
         self.history: History | None = None
         if config.reads_history:
