@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from .errors import Refused
+from .registry import KINDS, plugin_manager, registered
 
 _OWN = __name__.partition(".")[0]
 _KINDS = ("method", "signal", "measurement", "history")
@@ -89,8 +90,6 @@ def _culprit(error: BaseException) -> str | None:
 
 
 def _methods_of_plugins() -> Iterator[tuple[CodeType, str]]:
-    from .registry import plugin_manager, registered
-
     for kind in _KINDS:
         with contextlib.suppress(Refused):  # of two plugins with one name
             for name, implementation in registered(kind).items():
@@ -108,8 +107,6 @@ def _methods_of_plugins() -> Iterator[tuple[CodeType, str]]:
 
 
 def _who(kind: str, name: str, owner: type) -> str:
-    from .registry import KINDS
-
     return f"The {kind} {name!r} of {origin(owner)}, registered by `{KINDS[kind]}`,"
 
 
