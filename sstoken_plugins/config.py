@@ -21,7 +21,10 @@ class GeneralOptions(NoOptions):
         "sstoken", "Which tokens train: the name of a method (`sstoken plugins` lists them), or one of a plugin."
     )
     history: str = option(
-        "base", "The earlier version of the model that tokens are compared with (`sstoken plugins` lists them)."
+        "auto",
+        "The earlier version of the model that tokens are compared with (`sstoken plugins` lists them). 'auto' is the "
+        "model that training starts from: with an adapter the model below it, and in full fine-tuning what it says of "
+        "the data, recorded before the first step.",
     )
     loss: str = option(
         "auto",
@@ -170,7 +173,8 @@ class SSTokenConfig:
     @property
     def reads_history(self) -> bool:
         """Whether anything that is read needs the history."""
-        return "history" in self.owners["measurement"]
+        known = registry.registered("measurement")
+        return any(known[name].reads_history for name in self.owners["measurement"])
 
     @property
     def has_data_weights(self) -> bool:
@@ -205,8 +209,12 @@ class SSTokenConfig:
         """All options in use with their values, as JSON values."""
         return dict(self._values)
 
-    def summary(self) -> str:
-        """One line that says what was chosen, for banners and logs."""
+    def summary(self, decided: str | None = None) -> str:
+        """One line that says what was chosen, for banners and logs.
+
+        Args:
+            decided: what the history came down to, where it decides only when it sees the model.
+        """
         shown = [f"strategy={self.strategy}", *self._shown("method")]
         shown += [
             f"{name}={getattr(self._general, name)}"
@@ -214,7 +222,7 @@ class SSTokenConfig:
             if getattr(self._general, name) is not None
         ]
         if self.reads_history:
-            details = ", ".join(self._shown("history"))
+            details = ", ".join([*([decided] if decided else []), *self._shown("history")])
             shown.append(f"history={self.history}" + (f" ({details})" if details else ""))
         return ", ".join([*shown, *self._shown("measurement"), *self._shown("signal")])
 

@@ -51,6 +51,8 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
         raise refused(
             "{path} is damaged ({error}): resume from another checkpoint.", path=path, error=error
         ) from error
+    if selector.history is not None:
+        selector.history.resume(before_history)
     now = selector.describe()
     if chosen != now["config"]["history"] or before_history != now["history"]:
         raise refused(

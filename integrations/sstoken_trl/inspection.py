@@ -6,12 +6,14 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from datasets import Dataset, load_dataset
 from peft import PeftModel
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, TrlParser, get_quantization_config
@@ -21,11 +23,11 @@ from sstoken_plugins.errors import refused
 from sstoken_plugins.histories.below_adapter import CONTINUES
 from sstoken_report.inspection import ADAPTER_FILE, saved_config
 from sstoken_transformers.framework import Look, Looked
+from sstoken_transformers.looking import OF_CHECKPOINT, UNCHANGED, is_full_checkpoint, recorded_store, register
 
-from . import unchanged
 from .compat import knows_flag, load_model
 from .config import SSTokenSFTConfig, own_names
-from .framework import PREFIX
+from .names import PREFIX
 from .sft import load_data, make_trainer
 
 SHORT = {
@@ -55,11 +57,16 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
         setattr(training_args, PREFIX + name, None)
     replaced: dict[str, Any] = {"train_dataset": _data(script_args, dataset_args, look.n_samples)}
     name, adapter = model_args.model_name_or_path, look.adapter
-    if adapter is None and name and Path(name, ADAPTER_FILE).is_file():
+    if adapter is None and name and (Path(name, ADAPTER_FILE).is_file() or is_full_checkpoint(name)):
         adapter = name
     if not (name or adapter):
         raise refused("No model: set --model, or --adapter.")
-    if adapter is not None:
+    if is_full_checkpoint(adapter):
+        model_args.model_name_or_path, replaced["peft_config"] = adapter, None
+        if asked_for.reads_history and asked_for.history == "auto" and (store := recorded_store(Path(adapter))):
+            register()
+            training_args.sstoken_history, training_args.sstoken_history_store = OF_CHECKPOINT, str(store)
+    elif adapter is not None:
         replaced |= {"model": _adapted(model_args, adapter), "peft_config": None, "quantization_config": None}
     elif asked_for.reads_history and registry.lookup("history", asked_for.history).begins_as_model:
         # A fresh adapter would not change the model, and cost a second pass; only on 4 bits, Trainer wants one.
@@ -70,8 +77,8 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
 
 
 def _as_unchanged(training_args: SSTokenSFTConfig, history: str) -> None:
-    unchanged.register()
-    training_args.sstoken_history = unchanged.NAME
+    register()
+    training_args.sstoken_history = UNCHANGED
     for option in dataclasses.fields(registry.lookup("history", history).Options):
         setattr(training_args, PREFIX + option.name, None)
 
@@ -80,6 +87,11 @@ def _parse(argv: Sequence[str], look: Look) -> tuple[Any, ...]:
     kinds = (ScriptArguments, SSTokenSFTConfig, ModelConfig, DatasetMixtureConfig)
     parser = TrlParser(kinds, prog="sstoken inspect")
     arguments = _long(argv, parser)
+    with tempfile.TemporaryDirectory() as folder:
+        return _read(parser, _less_replaced(arguments, Path(folder)), look)
+
+
+def _read(parser: TrlParser, arguments: list[str], look: Look) -> tuple[Any, ...]:
     folders = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     folders.add_argument("--model_name_or_path")
     known = folders.parse_known_args(arguments)[0]
@@ -98,14 +110,38 @@ def _parse(argv: Sequence[str], look: Look) -> tuple[Any, ...]:
 
 def _saved(folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """The options of a checkpoint, unless another method or history is asked for, to which they would not belong."""
-    flags = {argument.split("=", 1)[0].removeprefix(f"--{PREFIX}") for argument in arguments}
     saved = saved_config(folder)
-    for kind, option in (("method", "strategy"), ("history", "history")):
-        if option in flags and option in saved:
-            theirs = registry.registered(kind).get(saved.pop(option))
-            for each in dataclasses.fields(theirs.Options) if theirs else ():
-                saved.pop(each.name, None)
+    for name in _replaced(saved, arguments):
+        saved.pop(name, None)
     return saved
+
+
+def _less_replaced(arguments: Sequence[str], folder: Path) -> list[str]:
+    """The arguments, with a YAML less the options that belong to a method or history that flags replace."""
+    arguments = list(arguments)
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag != "--config":
+            continue
+        path = Path(value if equals else arguments[i + 1])
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        ours = {name.removeprefix(PREFIX): value for name, value in settings.items() if name.startswith(PREFIX)}
+        dropped = {PREFIX + name for name in _replaced(ours, arguments)}
+        left = {name: value for name, value in settings.items() if name not in dropped}
+        (folder / path.name).write_text(yaml.safe_dump(left), encoding="utf-8")
+        arguments[i : i + (1 if equals else 2)] = ["--config", str(folder / path.name)]
+    return arguments
+
+
+def _replaced(options: Mapping[str, Any], arguments: Sequence[str]) -> set[str]:
+    """Names of options that belong to a method or history in whose place flags ask for another."""
+    flags = {argument.split("=", 1)[0].removeprefix(f"--{PREFIX}") for argument in arguments}
+    found = set()
+    for kind, option in (("method", "strategy"), ("history", "history")):
+        if option in flags and option in options:
+            theirs = registry.registered(kind).get(options[option])
+            found |= {option, *(each.name for each in dataclasses.fields(theirs.Options))} if theirs else {option}
+    return found
 
 
 def _long(argv: Sequence[str], parser: Any) -> list[str]:

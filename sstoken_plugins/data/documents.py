@@ -52,7 +52,7 @@ class Documents:
         Args:
             labels: (B, S) int64, -100 where there is nothing to learn. Not shifted.
             attention_mask: (B, S), 0 on padding. Without it every token counts.
-            position_ids: (B, S) or (1, S).
+            position_ids: (B, S) or (1, S), or (4, B, S) with the positions in the text first.
 
         Raises:
             Refused: for masks and positions of another rank, which carry no documents this function could read.
@@ -73,11 +73,13 @@ class Documents:
                 )
             real = attention_mask != 0
             starts[:, 1:] |= attention_mask[:, 1:] != attention_mask[:, :-1]
+        if position_ids is not None and position_ids.dim() == 3 and position_ids.shape[0] == 4:
+            position_ids = position_ids[0]  # of models that see: in the text, then in time, height and width
         if position_ids is not None:
             if position_ids.dim() != 2 or position_ids.shape[-1] != labels.shape[-1]:
                 raise refused(
                     "`position_ids` has shape {positions} and `labels` {labels}; token selection needs one position "
-                    "per token (multi-axis positions of vision models are not supported).",
+                    "per token (of several axes, the first of four).",
                     positions=tuple(position_ids.shape),
                     labels=tuple(labels.shape),
                 )
@@ -126,12 +128,25 @@ class Documents:
         return self.sum(torch.ones_like(self.ids))
 
     @property
+    def has_prompt(self) -> Tensor:
+        """Whether a token without label, other than its first, stands before a response token: (B*S,) bool.
+
+        A document's first token is predicted by nothing, so it never trains, whether it has a label (padded rows) or
+        lost it (packed ones). Of text with a label on every other token it alone is left to attend to, and tells
+        nothing of a prompt.
+        """
+        index = torch.arange(self.ids.numel(), device=self.ids.device)
+        inner = (self.prompt & (self.positions > 0)).flatten()
+        never = index.new_full((index.numel(),), index.numel())
+        first = never.scatter_reduce(0, self._slots, torch.where(inner, index, index.numel()), "amin")
+        response = torch.where(self.response.flatten(), index, -1)
+        last = torch.full_like(index, -1).scatter_reduce(0, self._slots, response, "amax")
+        return first < last
+
+    @property
     def question(self) -> Tensor:
-        """(B, S) bool: the prompt, of documents that have one. Where the first token alone is not response, because
-        nothing predicts it, there is none, whether that token has a label (padded rows) or lost it (packed ones)."""
-        others = (self.prompt & (self.positions > 0)).flatten()
-        count = torch.zeros_like(self._slots).index_add_(0, self._slots, others.long())
-        return self.prompt & (self.broadcast(count) > 0)
+        """(B, S) bool: the prompt, of documents that have one."""
+        return self.prompt & self.broadcast(self.has_prompt)
 
     @property
     def positions(self) -> Tensor:

@@ -97,9 +97,8 @@ def hash_bytes(tensor: Tensor) -> int:
     rest[: flat.numel() - whole] = flat[whole:]
     column = _odd(0, WORDS, flat.device)
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
-    number, at_once = 0, 8 * WORDS * (8 if flat.device.type == "cpu" else 512)  # what fits a cache; what fills a GPU
-    for begin in range(0, whole + at_once, at_once):
-        part = flat[begin : min(begin + at_once, whole)] if begin < whole else rest
+    number, at_once = 0, 8 if flat.device.type == "cpu" else 512  # what fits a cache; what fills a GPU
+    for part in (*torch.split(flat[:whole], 8 * WORDS * at_once), rest):
         rows = part.view(torch.int64).view(-1, WORDS)
         total += ((rows * column).sum(1) * _odd(number + (1 << 40), len(rows), flat.device)).sum()
         number += len(rows)

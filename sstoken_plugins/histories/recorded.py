@@ -28,6 +28,10 @@ from .stored import N_MISSING, VALUES, StoredHistory
 
 logger = logging.getLogger(__name__)
 
+STORE_HELP = (
+    "Folder of the recorded log-probabilities; `sstoken record` fills it. With history 'auto' the run fills it, and "
+    "unset it is `sstoken-history` in the run's output folder."
+)
 # Stored values are this model's if, save for a few tokens, they are within so many times the noise that was measured
 # while recording (the 99th percentile of what another batch changes), or so many nats.
 TIMES_NOISE, SAME_IN_FLOAT32, SAME_IN_HALF, FEW = 3, 0.01, 0.1, 0.05
@@ -35,9 +39,7 @@ TIMES_NOISE, SAME_IN_FLOAT32, SAME_IN_HALF, FEW = 3, 0.01, 0.1, 0.05
 
 @dataclass(frozen=True)
 class RecordedOptions(AdapterOptions):
-    history_store: str | None = option(
-        None, "Folder of the recorded log-probabilities; `sstoken record` fills it.", shown=True, folder=True
-    )
+    history_store: str | None = option(None, STORE_HELP, shown=True, folder=True)
     history_record: bool = option(False, "Record what the store lacks of the training data before the first step.")
     history_strict: bool = option(
         False, "Stop if a sample is not in the store, instead of computing its history while training."
@@ -91,6 +93,10 @@ class RecordedHistory(StoredHistory):
             self._live = BaseHistory(NoOptions(), self.name)
         if self._live is not None:
             self._live.attach(model, run)
+
+    @property
+    def recording(self) -> RecordedHistory:
+        return self
 
     def lookup(self) -> Lookup:
         return _Lookup(self.store)
@@ -199,9 +205,12 @@ class RecordedHistory(StoredHistory):
         self.store.refresh()
         self.noise = self.store.noise
 
+    def _how_to_record(self) -> Problem:
+        return Problem("Record them: run `sstoken record` again, or set {history_record} to True.")
+
     def _report(self, n_missing: int) -> None:
         where = "{n} samples of a micro-batch are not in the store {folder}"
-        record = "Record them: run `sstoken record` again, or set {history_record} to True."
+        record = self._how_to_record().template
         known = {"n": n_missing, "folder": self.store.folder}
         if self.options.history_strict:
             raise refused(f"{{history_strict}} is True and {where}. {record}", **known)
@@ -215,13 +224,13 @@ class RecordedHistory(StoredHistory):
             self._warned = True
             logger.warning(
                 "%d samples of a micro-batch are not in the store %s (more may follow, see "
-                "`sstoken/history_missing`): %s Record them: run `sstoken record` again, or set `history_record` to "
-                "True.",
+                "`sstoken/history_missing`): %s %s",
                 n_missing,
                 self.store.folder,
                 "their tokens are chosen without a history."
                 if self._live is None
                 else "each such micro-batch costs one more forward pass.",
+                self._how_to_record(),
             )
 
 

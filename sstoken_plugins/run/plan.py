@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class Plan:
         signals: all that the method may read, by name.
         measurements: all that the signals may need, each after those that it needs itself.
         history: the earlier version of the model; None if nothing needs it.
+        relies_on_prompt: whether nothing but the attention to the prompt orders the tokens.
         relies_on_history: whether nothing else orders the tokens, so that a sample without history has no selection.
 
     Raises:
@@ -44,11 +47,15 @@ class Plan:
         self.relies_on_history = bool(self.signals) and all(
             signal.zero_without_history for signal in self.signals.values()
         )
+        self.relies_on_prompt = bool(self.signals) and all(
+            "attention" in signal.needs for signal in self.signals.values()
+        )
         self.history: History | None = None
         if config.reads_history:
             self.history = make("history", config.history, config.history)  # type: ignore[assignment]
             assert self.history is not None
             refuse(self.history.problems(self.relies_on_history))
+            refuse(self._problems_of_pair(config))
             if "unprompted" in config.owners["measurement"] and not self.history.knows_any_text:
                 raise Refused(
                     Problem(
@@ -63,6 +70,18 @@ class Plan:
             name: make("measurement", name, self.history)  # type: ignore[misc]
             for name in config.owners["measurement"]
         }
+
+    def _problems_of_pair(self, config: SSTokenConfig) -> Iterator[Problem]:
+        """What speaks against this method with this history."""
+        if self.method.histories and config.history not in self.method.histories:
+            yield Problem(
+                "{strategy} is {method!r}, which is defined against {what}, but {history} is {name!r}: set {history} "
+                "to {known}.",
+                method=config.strategy,
+                what=self.method.history_explained,
+                name=config.history,
+                known=" or ".join(map(repr, self.method.histories)),
+            )
 
     @property
     def reads_the_model(self) -> bool:

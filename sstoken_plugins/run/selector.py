@@ -17,7 +17,6 @@ from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..guard import blame
 from ..histories import History, TrainingRun
-from ..histories.recorded import RecordedHistory
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
@@ -69,6 +68,11 @@ class TokenSelector:
     def needs(self) -> frozenset[str]:
         """The measurements that may be taken at any step."""
         return frozenset(self.plan.measurements)
+
+    @property
+    def summary(self) -> str:
+        """One line that says what was chosen and, once attached, what the history came down to."""
+        return self.config.summary(None if self.history is None else self.history.decided)
 
     @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
@@ -205,13 +209,14 @@ class TokenSelector:
         Raises:
             Refused: if these options read none.
         """
-        if not isinstance(self.history, RecordedHistory):
+        recording = self.history.recording if self.history is not None else None
+        if recording is None:
             raise refused(
                 "Nothing to record: these options ({summary}) read no recorded history. Set {history} to 'recorded', "
                 "and {strategy} to one that reads it.",
-                summary=self.config.summary(),
+                summary=self.summary,
             )
-        return Recorder(self.history, "unprompted" in self.needs)
+        return Recorder(recording, "unprompted" in self.needs)
 
     @blame()
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
@@ -233,6 +238,7 @@ class TokenSelector:
                 "trainer class computes the loss itself. Remove that one, or switch token selection off."
             )
         self._passes = 0
+        self.metrics.step_end()
         self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
@@ -242,7 +248,14 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
+        if self.history is None:
+            return {"config": self.config.to_dict(), "history": {}}
+        config = self.config.to_dict()
+        if self.history.known_as != self.config.history:
+            own = {each.name for each in dataclasses.fields(self.history.options)}
+            config = {name: value for name, value in config.items() if name not in own}
+            config["history"] = self.history.known_as
+        return {"config": config, "history": dict(self.history.describe())}
 
     @blame()
     def state_dict(self) -> dict[str, Tensor]:
@@ -276,6 +289,8 @@ class TokenSelector:
         self._passes += 1
         selection = self.select(measured)
         self._health.watch(selection, trained, n_kept)
+        response = batch.documents.response
+        self.metrics.record_in_step("loss_all", -torch.where(response, trained, 0).sum(), response.sum())
         self.method.observe(selection)
         registry.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
         return selection

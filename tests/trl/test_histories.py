@@ -271,7 +271,7 @@ def test_full_fine_tuning(make_trainer, options, history):
 
 @pytest.mark.parametrize("history", ["base", "adapter", "snapshot", "ema"])
 def test_full_fine_tuning_has_no_earlier_weights(make_trainer, options, history):
-    with pytest.raises(ValueError, match=r"`sstoken_history` to 'recorded' or 'last_visit'"):
+    with pytest.raises(ValueError, match=r"`sstoken_history` to 'auto'"):
         make_trainer(peft_config=None, **options(history))
 
 
