@@ -114,7 +114,7 @@ class SSTokenTrainerMixin:
             OSError: if the store cannot be written.
         """
         # Only what tells the samples apart: nothing is looked up in a store that is being filled.
-        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup()))
+        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup(self.token_selector.n_tokens)))
 
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:
