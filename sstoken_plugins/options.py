@@ -11,6 +11,7 @@ documentation. Two owners may declare the same option, with defaults of their ow
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -102,7 +103,8 @@ class Option:
         if self.type is str and isinstance(value, os.PathLike):
             value = os.fspath(value)
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            with contextlib.suppress(OverflowError):  # then it is no number that can be computed with
+                value = float(value)
         if not isinstance(value, self.type) or (self.type is not bool and isinstance(value, bool)):
             kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[self.type]
             return value, Problem(f"{{{self.name}}} is {{value}}, but it has to be {kind}.", value=_shown(value))
