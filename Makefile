@@ -6,7 +6,8 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 AXOLOTL_VENV := .venv-axolotl
 PIP := -m pip install --quiet --disable-pip-version-check
-PYTEST := -m pytest
+# Both cores; the tests of a file share what they made.
+PYTEST := -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-axolotl test-slow lint testbed wheel clean
