@@ -10,7 +10,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-axolotl test-slow lint testbed wheel clean
+.PHONY: help demo test test-axolotl test-chaos test-slow lint testbed wheel clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,9 @@ test: $(VENV)/.dev  ## the default tests, with the newest TRL
 
 test-axolotl: $(AXOLOTL_VENV)/.dev  ## the default tests, with Axolotl and the versions it pins
 	$(AXOLOTL_VENV)/bin/python $(PYTEST)
+
+test-chaos: $(VENV)/.dev  ## try to break it: kills, full disks, damaged files, bad data, hostile plugins (an hour)
+	$(VENV)/bin/python $(PYTEST) tests/chaos -m "slow or not slow"
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(VENV)/bin/python $(PYTEST) -m slow

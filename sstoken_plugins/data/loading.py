@@ -16,7 +16,7 @@ class BatchLookup:
     """Adds where the response tokens are, and then what others add. Can be pickled if they can.
 
     Args:
-        vocabulary: how many tokens the model knows.
+        vocabulary: how many tokens the model knows; 0 where nobody knows the model yet.
 
     Raises:
         Refused: when called with a batch that the model cannot be given.
@@ -28,7 +28,8 @@ class BatchLookup:
 
     def __call__(self, batch: MutableMapping[str, Any]) -> None:
         check_form(batch)
-        check_values(batch, self._vocabulary)
+        if self._vocabulary:
+            check_values(batch, self._vocabulary)
         batch[INDEX] = BatchIndex.of(batch)
         for each in self._others:
             each(batch)
