@@ -62,9 +62,7 @@ def table() -> tuple[str, int]:
     lines = [f"| | `full` | {' | '.join(COLUMNS.values())} |", "| --- " * (len(COLUMNS) + 2) + "|"]
     for setting in sorted(plain, key=lambda each: (not each.startswith("clean"), each.partition(":")[0])):
         own = [shown.get((setting, name), "") for name in COLUMNS]
-        own = [
-            f"**{text}**" if (setting, name) in left else text for name, text in zip(COLUMNS, own, strict=True)
-        ]
+        own = [f"**{text}**" if (setting, name) in left else text for name, text in zip(COLUMNS, own, strict=True)]
         lines.append(f"| {setting} | {plain[setting]} | {' | '.join(own)} |")
     return "\n".join(lines), sum(p < LEVEL for p in p_values.values())
 

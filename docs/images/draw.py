@@ -57,7 +57,9 @@ def draw(reports: dict[str, list[tuple[str, bool]]], theme: dict[str, str]) -> s
             width = len(word) * CHARACTER
             fill, colour = (theme["kept"], theme["text"]) if trains else (theme["dropped"], theme["red"])
             line = "" if trains else ' text-decoration="line-through"'
-            body.append(f'<rect x="{x - 1:.1f}" y="{y - 15:.1f}" width="{width:.1f}" height="20" rx="3" fill="{fill}"/>')
+            body.append(
+                f'<rect x="{x - 1:.1f}" y="{y - 15:.1f}" width="{width:.1f}" height="20" rx="3" fill="{fill}"/>'
+            )
             body.append(
                 f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="14" textLength="{width - 2:.1f}" '
                 f'lengthAdjust="spacingAndGlyphs"{line}>{escape(word)}</text>'
