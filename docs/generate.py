@@ -87,7 +87,10 @@ def all_of_them() -> str:
     for option in all_options().values():
         kind = next(iter(option.owners)).partition(" ")[0]
         owners = ", ".join(f"`{owner.partition(' ')[2]}`" for owner in option.owners if kind != "general")
-        defaults = dict.fromkeys(map(as_text, option.owners.values()))
+        by_default: dict[str, list[str]] = {}
+        for owner, default in option.owners.items():
+            by_default.setdefault(as_text(default), []).append(f"`{owner.partition(' ')[2]}`")
+        defaults = [f"{each} ({', '.join(of)})" if len(by_default) > 1 else each for each, of in by_default.items()]
         type_of = " or ".join(f"`{choice}`" for choice in option.choices) or option.type.__name__
         row = [f"`{option.name}`", *([owners] if owners else []), type_of, ", ".join(defaults), cell(option.help)]
         rows[KINDS[kind]].append(f"| {' | '.join(row)} |")

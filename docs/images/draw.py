@@ -18,10 +18,11 @@ import pyarrow.parquet as parquet
 
 WIDTH, MARGIN, LINE, CHARACTER = 860, 20, 25, 8.43
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+NAMES = ("back", "text", "muted", "kept", "dropped", "red")
 THEMES = {
-    "light": {"back": "#ffffff", "text": "#1f2328", "muted": "#59636e", "kept": "#dafbe1", "dropped": "#ffd8d3", "red": "#b3261e"},
-    "dark": {"back": "#0d1117", "text": "#e6edf3", "muted": "#9198a1", "kept": "#12402a", "dropped": "#5a1e1e", "red": "#ff9b91"},
-}  # fmt: skip
+    "light": ("#ffffff", "#1f2328", "#59636e", "#dafbe1", "#ffd8d3", "#b3261e"),
+    "dark": ("#0d1117", "#e6edf3", "#9198a1", "#12402a", "#5a1e1e", "#ff9b91"),
+}
 
 
 def tokens(path: Path, sample: int) -> list[tuple[str, bool]]:
@@ -80,7 +81,8 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = (each.rpartition("=") for each in arguments.reports)
     reports = {title: tokens(Path(path), arguments.sample) for title, _, path in pairs}
-    for name, theme in THEMES.items():
+    for name, colours in THEMES.items():
+        theme = dict(zip(NAMES, colours, strict=True))
         (Path(__file__).parent / f"selection-{name}.svg").write_text(draw(reports, theme), encoding="utf-8")
 
 
