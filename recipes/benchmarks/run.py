@@ -11,7 +11,7 @@ turns, step by step, so that whatever slows the machine down slows all of them. 
 of the ratio to plain fine-tuning's step of the same round. Writes results.json, and with --plot a plot, into --output.
 
 `full` trains on every token through this package's output head, so that the rest above it is what the selection
-costs; `naive` writes the method down as one would first; `bare` has neither scores nor loss, so that what is above it
+costs; `naive` is a naive implementation; `bare` has neither scores nor loss, so that what is above it
 is the own part of each.
 """
 
