@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sstoken_plugins import Option, all_options, listing, registry
@@ -81,14 +81,26 @@ KINDS = {
 """Headings of the page of all options, by the kind of an option's first owner."""
 
 
+def own(owners: Mapping[str, object]) -> dict[str, object]:
+    """The owners of an option that this project brings: plugins from elsewhere document themselves."""
+    found = {}
+    for owner, default in owners.items():
+        kind, _, name = owner.partition(" ")
+        if kind == "general" or registry.registered(kind)[name].__module__.startswith("sstoken_"):
+            found[owner] = default
+    return found
+
+
 def all_of_them() -> str:
     """The tables of all options."""
     rows: dict[str, list[str]] = {heading: [] for heading in KINDS.values()}
     for option in all_options().values():
-        kind = next(iter(option.owners)).partition(" ")[0]
-        owners = ", ".join(f"`{owner.partition(' ')[2]}`" for owner in option.owners if kind != "general")
+        if not (owned := own(option.owners)):
+            continue
+        kind = next(iter(owned)).partition(" ")[0]
+        owners = ", ".join(f"`{owner.partition(' ')[2]}`" for owner in owned if kind != "general")
         by_default: dict[str, list[str]] = {}
-        for owner, default in option.owners.items():
+        for owner, default in owned.items():
             by_default.setdefault(as_text(default), []).append(f"`{owner.partition(' ')[2]}`")
         defaults = [f"{each} ({', '.join(of)})" if len(by_default) > 1 else each for each, of in by_default.items()]
         type_of = " or ".join(f"`{choice}`" for choice in option.choices) or option.type.__name__
