@@ -58,7 +58,7 @@ _COMMANDS = {
     ),
     "plugins": _Command(
         "sstoken_plugins.cli:list_plugins",
-        "list the methods, histories, signals, measurements and frameworks in this environment",
+        "list the methods, with what they cost, and the histories, signals, measurements and frameworks here",
     ),
 }
 
@@ -97,15 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def list_plugins(argv: Sequence[str]) -> int:
     """Prints every registered name, and the installed packages that registered some."""
     argparse.ArgumentParser(prog="sstoken plugins", description=_COMMANDS["plugins"].help).parse_args(argv)
-    from . import registry
+    from . import listing
 
-    for kind in ("method", "history", "signal", "measurement", "framework"):
-        for name, implementation in sorted(registry.registered(kind).items()):
-            summary = (implementation.__doc__ or "").strip().splitlines()
-            print(f"{kind:11} {name:20} {implementation.__module__:38} {summary[0] if summary else ''}".rstrip())
-    for plugin, reason in registry.broken_plugins().items():
-        print(f"left out    {plugin:20} {reason}")
-    print(f"\nInstalled plugin packages: {', '.join(registry.installed_packages()) or 'none; the above is built in'}")
+    listing.show()
     return 0
 
 

@@ -168,7 +168,8 @@ class SSTokenConfig:
     @property
     def reads_history(self) -> bool:
         """Whether anything that is read needs the history."""
-        return "history" in self.owners["measurement"]
+        known = registry.registered("measurement")
+        return any(known[name].reads_history for name in self.owners["measurement"])
 
     @property
     def has_data_weights(self) -> bool:

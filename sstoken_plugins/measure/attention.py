@@ -28,6 +28,7 @@ class AttentionToPrompt(TrainingPass):
     """
 
     Options = AttentionOptions
+    cost = "one more call of the attention kernel, in one layer"
     column = Column("attention", "The share of the token's attention, in one layer, that goes to the prompt.")
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
 from ..histories import History, TrainingRun
-from ..model.head import LogitsChunk
+from ..model.head import LogitsChunk, Statistic
 from ..options import NoOptions
+
+IF_STORED = " (none if it is stored)"
+"""Ends the cost of what histories may have stored."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Passes(Protocol):
     def log_probs(self, batch: MicroBatch) -> Tensor:
         """(B, S) float32 log-probabilities of the labels under the model as it is now."""
 
+    def statistic(self, statistic: Statistic, batch: MicroBatch) -> Tensor:
+        """(B, S) a number of the distributions that predict the labels, under the model as it is now."""
+
     def measure(self, name: str, batch: MicroBatch) -> Tensor:
         """Another measurement, of this or of a derived batch."""
 
@@ -62,12 +68,16 @@ class Measurement(ABC):
     Attributes:
         Options: the dataclass of its options.
         needs: other measurements that have to be taken before.
+        reads_history: whether it asks the history itself.
+        cost: what it costs beside plain training, in a few words; empty: nothing.
         column: how reports show it; None: not at all.
     """
 
     kind = "measurement"
     Options: ClassVar[type[NoOptions]] = NoOptions
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_history: ClassVar[bool] = False
+    cost: ClassVar[str] = ""
     column: ClassVar[Column | None] = None
 
     def __init__(self, options: Any, history: History | None = None) -> None:
@@ -75,7 +85,8 @@ class Measurement(ABC):
         self.history = history
 
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        """Gets the unwrapped model before training; or one without weights, on the meta device.
+        """Gets the unwrapped model before training; or one without weights, on the meta device. The history, if there
+        is one, has been attached before.
 
         Raises:
             Refused: if it cannot be taken of this model.
@@ -96,6 +107,8 @@ class HeadStatistic(Measurement):
     Costs a sweep over the logits of each chunk, in the training pass itself, and only if it is read.
     """
 
+    cost = "a sweep over the logits"
+
     @abstractmethod
     def of(self, chunk: LogitsChunk) -> Tensor:
         """(N,) float32 or bool, of the N tokens of a chunk."""
@@ -111,6 +124,8 @@ class TrainingPass(Measurement):
 
 class OwnPass(Measurement):
     """A number that takes passes of its own."""
+
+    cost = "a forward pass"
 
     @abstractmethod
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:

@@ -15,6 +15,7 @@ from .base import Column, HeadStatistic, Measurement
 class LogProbs(HeadStatistic):
     """`log p(token | tokens before)` under the current model, in nats. Every pass gives it."""
 
+    cost = ""  # every pass gives it
     column = Column(
         "log-prob now",
         "The log-probability of the token under the model now, in nats.",
@@ -29,6 +30,7 @@ class LogProbs(HeadStatistic):
 class Entropy(HeadStatistic):
     """`-sum p log p` of the distribution that predicted the token, in nats."""
 
+    cost = ""  # every pass gives it
     column = Column("entropy", "How undecided the model was before the token, in nats.")
 
     def of(self, chunk: LogitsChunk) -> Tensor:
@@ -37,6 +39,8 @@ class Entropy(HeadStatistic):
 
 class IsTop1(HeadStatistic):
     """Whether the label is the most likely token."""
+
+    cost = ""  # every pass gives it
 
     def of(self, chunk: LogitsChunk) -> Tensor:
         return is_top1(chunk)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import MicroBatch
-from ..histories import TrainingRun
 from ..markers import hookimpl
-from .base import Column, Measurement, OwnPass, Passes
+from .base import IF_STORED, Column, Measurement, OwnPass, Passes
 
 
 class HistoryLogProbs(OwnPass):
@@ -21,16 +20,14 @@ class HistoryLogProbs(OwnPass):
     """
 
     needs = frozenset({"log_probs"})
+    reads_history = True
+    cost = "a forward pass of the history" + IF_STORED
     column = Column(
         "log-prob history",
         "The log-probability of the token under the history model, in nats.",
         name="history_log_prob",
         log_probability=True,
     )
-
-    def attach(self, model: nn.Module, run: TrainingRun) -> None:
-        assert self.history is not None
-        self.history.attach(model, run)
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None

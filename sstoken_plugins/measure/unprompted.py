@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data import IGNORE_INDEX, OWN_ENTRIES, Documents, MicroBatch
 from ..errors import refused
 from ..markers import hookimpl
-from .base import Measurement, OwnPass, Passes
+from .base import IF_STORED, Measurement, OwnPass, Passes
 
 HEADER = 4
 """How many tokens stay of what stands before an answer: where most chat formats say that one begins."""
@@ -107,6 +107,7 @@ class UnpromptedLogProbs(OwnPass):
     """
 
     needs = frozenset({"history"})
+    cost = "one over the answers alone" + IF_STORED
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         rest = without_prompts(batch)

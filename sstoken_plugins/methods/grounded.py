@@ -24,6 +24,8 @@ class Grounded(Trimmed):
     it is negative, the prompt speaks against the answer. Everything else is as in the parent class.
     """
 
+    reference = "cf. arXiv 2308.12032"
+
     def signals(self, progress: Progress) -> Sequence[str]:
         return [*super().signals(progress), "prompt_gain"]
 

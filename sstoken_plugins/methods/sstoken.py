@@ -121,6 +121,7 @@ class SSToken(RankedMethod):
     """The rho best of every document by `gamma * minmax(rel) + (1 - gamma) * attention` (arXiv 2510.18250)."""
 
     Options = SSTokenOptions
+    reference = "arXiv 2510.18250"
 
     def gamma(self, progress: Progress) -> float:
         """At this step."""

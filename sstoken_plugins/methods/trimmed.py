@@ -52,6 +52,7 @@ class Trimmed(Method):
 
     Options = TrimOptions
     selects = True
+    reference = "cf. arXiv 2004.14589"
 
     @property
     def signal(self) -> str:

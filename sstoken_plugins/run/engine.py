@@ -31,6 +31,8 @@ class Engine:
     def attach(self, model: nn.Module, run: TrainingRun) -> None:
         self._run = run
         self.randomness = Randomness(model)
+        for history in {id(m.history): m.history for m in self._measurements.values() if m.history}.values():
+            history.attach(model, run)
         for measurement in self._measurements.values():
             measurement.attach(model, run)
 
@@ -67,12 +69,11 @@ class Engine:
         return ModelPasses(self, model)
 
     @torch.no_grad()
-    def log_probs(self, model: nn.Module, batch: MicroBatch) -> Tensor:
-        """(B, S) under the model as it is now, without gradient and chance."""
+    def read(self, model: nn.Module, batch: MicroBatch, statistics: Mapping[str, Statistic]) -> TokenForward:
+        """What the head says under the model as it is now, without gradient and chance."""
+        run = logits_forward if self.needs_logits else token_forward
         with self.randomness.off():
-            if self.needs_logits:
-                return logits_forward(without_ddp(model), batch.inputs, batch.documents, statistics={}).log_probs
-            return token_forward(without_ddp(model), batch.inputs, batch.documents, statistics={}).log_probs
+            return run(without_ddp(model), batch.inputs, batch.documents, statistics=statistics)
 
     def _own_passes(self, model: nn.Module, batch: MicroBatch, names: Iterable[str]) -> dict[str, Tensor]:
         passes = self.passes(model)
@@ -114,7 +115,10 @@ class ModelPasses:
         self.model = unwrapped(model)
 
     def log_probs(self, batch: MicroBatch) -> Tensor:
-        return self._engine.log_probs(self._wrapped, batch)
+        return self._engine.read(self._wrapped, batch, {}).log_probs
+
+    def statistic(self, statistic: Statistic, batch: MicroBatch) -> Tensor:
+        return self._engine.read(self._wrapped, batch, {"statistic": statistic}).values["statistic"]
 
     def measure(self, name: str, batch: MicroBatch) -> Tensor:
         measurement = self._engine._measurements[name]

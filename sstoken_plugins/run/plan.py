@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,7 @@ class Plan:
             self.history = make("history", config.history, config.history)  # type: ignore[assignment]
             assert self.history is not None
             refuse(self.history.problems(self.relies_on_history))
+            refuse(self._problems_of_pair(config))
             if "unprompted" in config.owners["measurement"] and not self.history.knows_any_text:
                 raise Refused(
                     Problem(
@@ -62,6 +65,18 @@ class Plan:
             name: make("measurement", name, self.history)  # type: ignore[misc]
             for name in config.owners["measurement"]
         }
+
+    def _problems_of_pair(self, config: SSTokenConfig) -> Iterator[Problem]:
+        """What speaks against this method with this history."""
+        if self.method.histories and config.history not in self.method.histories:
+            yield Problem(
+                "{strategy} is {method!r}, which is defined against {what}, but {history} is {name!r}: set {history} "
+                "to {known}.",
+                method=config.strategy,
+                what=self.method.history_explained,
+                name=config.history,
+                known=" or ".join(map(repr, self.method.histories)),
+            )
 
     @property
     def reads_the_model(self) -> bool:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training
 
 STEPS = 3
 # Options that a method cannot do without, and others that take it another way. The defaults are always tried.
-REQUIRED = {"signal": {"signal": "rel"}}
+REQUIRED = {"signal": {"signal": "rel"}, "psft": {"history": "snapshot"}}
 VARIANTS = {
     "sstoken": [{"gamma": 1.0}, {"gamma": 0.0}, {"rel_warmup_steps": 1}, {"rho": 0.3}, {"rho": 1.0}],
     "sstoken_trimmed": [{"trim": 1.0}, {"trim": 1.0, "rho": 1.0, "gamma": 0.8}, {"trim": 1.0, "trim_by": "current"}],
@@ -28,6 +28,18 @@ VARIANTS = {
     "random": [{"rho": 0.3, "seed": 4}],
     "signal": [{"signal": "prompt_gain"}, {"signal": "entropy", "rho": 0.2}],
     "template": [{"least_loss": 5.0}],
+    "power": [{"alpha": 0.3}],
+    "profit": [{"threshold": 0.01}, {"threshold": 0.01, "side": "below"}],
+    "prift": [{"by": "mass"}],
+    "stm": [{"perplexity": 60.0}],
+    "eaft": [{"alpha": 2.0, "top_k": 5, "scale": 1.0}],
+    "talr": [{"tau": 2.0}, {"half_life": 1.0, "floor": 0.0}],
+    "flow": [{"tau": 5.0}],
+    "iw_sft": [{"per": "token"}, {"temperature": 2.0, "cap": 1.1}],
+    "minor_sft": [{"form": "sum", "beta": 0.5}],
+    "memft": [{"threshold": 5.0}],
+    "loss_truncation": [{"hot_start": 0}, {"hot_start": 6, "drop": 0.7, "half_life": 1.0}],
+    "q_tuning": [{"samples": 0.8, "tokens": 0.5, "neighbours": 0.5}, {"samples": 0.3}],
 }
 NAMES = [*registry.registered("method"), "template"]
 CASES = [(name, {**REQUIRED.get(name, {}), **more}) for name in NAMES for more in [{}, *VARIANTS.get(name, [])]]

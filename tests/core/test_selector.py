@@ -296,12 +296,12 @@ def test_signal_keeps_the_highest(model, batch):
 @pytest.mark.parametrize(
     ("options", "kind", "known"),
     [
-        ({"strategy": "nope"}, "strategy", "full, grounded, random, signal, sstoken"),
+        ({"strategy": "nope"}, "strategy", "cadft, deft, dft, .*full, grounded, .*random, signal, sstoken"),
         ({"history": "nope"}, "history", "adapter, base"),
         (
             {"strategy": "signal", "signal": "nope"},
             "signal",
-            "attention, entropy, history_log_prob, history_plausibility, log_prob, loss",
+            "attention, entropy, history_log_prob, history_mass, history_plausibility, log_prob, loss",
         ),
     ],
 )
@@ -392,11 +392,11 @@ class Rarity(Signal):
 
 @dataclass(frozen=True)
 class ForgetOptions(NoOptions):
-    threshold: float = option(1.0, "What is rarer is unlearned.")
+    forget_above: float = option(1.0, "What is rarer is unlearned.")
 
 
 class Forget(Method):
-    """Unlearns what is rarer than the option `threshold`, learns the rest."""
+    """Unlearns what is rarer than the option `forget_above`, learns the rest."""
 
     Options = ForgetOptions
 
@@ -404,7 +404,7 @@ class Forget(Method):
         return ["rarity"]
 
     def weights(self, signals, documents, progress):
-        return torch.where(signals["rarity"] > self.options.threshold, -1.0, 2.0)
+        return torch.where(signals["rarity"] > self.options.forget_above, -1.0, 2.0)
 
 
 class Plugin:
@@ -438,7 +438,7 @@ def register():
 
 def test_a_plugin_brings_a_signal_a_method_and_a_metric(model, batch, register):
     register(Plugin())
-    selector = attached(model, strategy="forget", threshold=0.5)
+    selector = attached(model, strategy="forget", forget_above=0.5)
     forward, selection = selector.forward(model, batch, step=0)
     response, rare = selection.documents.response, batch["input_ids"] / VOCABULARY > 0.5
     assert torch.equal(selection.weights, torch.where(response, torch.where(rare, -1.0, 2.0), 0.0))
@@ -639,7 +639,7 @@ def test_a_head_that_cannot_be_read_leaves_the_loss_to_the_framework(lora, batch
 def test_a_method_that_weighs_cannot_leave_the_loss_to_the_framework(register):
     register(Plugin())
     with pytest.raises(ValueError, match="`strategy` is 'forget', which weighs tokens"):
-        TokenSelector(SSTokenConfig(strategy="forget", loss="framework", threshold=0.5))
+        TokenSelector(SSTokenConfig(strategy="forget", loss="framework", forget_above=0.5))
 
 
 class Waits(TorchDispatchMode):

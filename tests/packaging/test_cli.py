@@ -33,6 +33,10 @@ def test_a_missing_extra_is_named(command, extras, capsys, monkeypatch):
 def test_what_is_registered_is_listed(capsys):
     assert main(["plugins"]) == 0
     shown = capsys.readouterr().out
-    for kind, name in (("method", "sstoken"), ("history", "base"), ("signal", "rel"), ("measurement", "attention")):
-        assert any(line.split()[:2] == [kind, name] for line in shown.splitlines())
+    for name in ("sstoken", "dft", "base", "rel", "log_probs", "trl"):
+        assert any(line.split()[:1] == [name] for line in shown.splitlines())
+    (dft,) = (line for line in shown.splitlines() if line.startswith("dft "))
+    assert "probability of the label" in dft
+    assert "nothing" in dft  # what it costs
+    assert "arXiv 2508.05629" in dft
     assert "Installed plugin packages: " in shown

@@ -1,0 +1,24 @@
+"""The pages of the methods say what the code does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .. import processes
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_pages_are_up_to_date():
+    status, printed = processes.run(sys.executable, DOCS / "generate.py", "--check")
+    assert status == 0, printed
+
+
+def test_links_lead_somewhere():
+    for page in (DOCS / "methods").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for part in text.split("](")[1:]:
+            target = part.partition(")")[0]
+            if "://" not in target:
+                assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
