@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -54,20 +54,24 @@ class AdapterHistory(LiveHistory):
 
     Options = RequiredAdapterOptions
     requires_adapter = True
+    folder_option: ClassVar[str] = "history_adapter"
+    """The option that names the folder."""
 
-    def __init__(self, options: AdapterOptions, name: str = "adapter") -> None:
+    def __init__(self, options: Any, name: str = "adapter") -> None:
         super().__init__(options, name)
-        assert options.history_adapter is not None  # granted by the options
-        self.folder = Path(options.history_adapter)
+        folder = getattr(options, self.folder_option)
+        assert folder is not None  # granted by the options
+        self.folder = Path(folder)
         self.adapter = "sstoken_history"
-        self._peft_config = read_adapter_config(self.folder)
+        self._peft_config = read_adapter_config(self.folder, self.folder_option)
         self.fingerprint = _sha256(self.folder / WEIGHTS_FILE)
 
     def attach(self, model: Any, run: TrainingRun) -> None:
-        require_adapter(model, self.name)
+        asks = "history" if self.folder_option == "history_adapter" else self.folder_option
+        require_adapter(model, self.name, asks)
         refuse_prompt_learning(model)
-        refuse_moved_base(model, self.name)
-        refuse_trained_base(model, self.name)
+        refuse_moved_base(model, self.name, asks)
+        refuse_trained_base(model, self.name, asks)
         self._check_base(model)
         trained = model.active_adapter
         self.adapter = _free_name(model)
@@ -77,16 +81,16 @@ class AdapterHistory(LiveHistory):
             result = model.load_adapter(self.folder, self.adapter, is_trainable=False, use_safetensors=True)
         except (RuntimeError, ValueError, KeyError) as error:
             raise refused(
-                "{history_adapter} {folder!r} does not fit the model: {error} Use an adapter that was trained on the "
-                "same base model.",
+                f"{{{self.folder_option}}} {{folder!r}} does not fit the model: {{error}} Use an adapter that was "
+                "trained on the same base model.",
                 folder=str(self.folder),
                 error=_first_line(error),
             ) from error
         if result.missing_keys or result.unexpected_keys:
             keys = [*result.missing_keys, *result.unexpected_keys]
             raise refused(
-                "{history_adapter} {folder!r} does not fit the model: {n} weights are missing or unexpected, such as "
-                "{key!r}. Use an adapter that was trained on the same base model.",
+                f"{{{self.folder_option}}} {{folder!r}} does not fit the model: {{n}} weights are missing or "
+                "unexpected, such as {key!r}. Use an adapter that was trained on the same base model.",
                 folder=str(self.folder),
                 n=len(keys),
                 key=keys[0],
@@ -121,8 +125,8 @@ class AdapterHistory(LiveHistory):
         ours = model.peft_config[model.active_adapter].base_model_name_or_path or model.config._name_or_path
         if theirs and ours and Path(theirs).name != Path(ours).name:
             raise refused(
-                "{history_adapter} {folder!r} was trained on {theirs!r}, but this run trains {ours!r}: an adapter "
-                "only means something on its own base model. If both are the same model, correct "
+                f"{{{self.folder_option}}} {{folder!r}} was trained on {{theirs!r}}, but this run trains {{ours!r}}: "
+                "an adapter only means something on its own base model. If both are the same model, correct "
                 "`base_model_name_or_path` in the adapter's {file}.",
                 folder=str(self.folder),
                 theirs=theirs,
@@ -146,8 +150,11 @@ class AdapterHistory(LiveHistory):
                 module.p = 0.0
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path, option: str = "history_adapter") -> dict[str, Any]:
     """The adapter's configuration, after checking that the folder holds what is needed.
+
+    Args:
+        option: that names the folder.
 
     Raises:
         Refused: naming what is missing.
@@ -158,7 +165,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         is_folder = False
     if not is_folder:
         raise refused(
-            "{history_adapter} is {folder!r}, which is not a folder: set it to the folder of a saved PEFT adapter. "
+            f"{{{option}}} is {{folder!r}}, which is not a folder: set it to the folder of a saved PEFT adapter. "
             "(One from a hub has to be downloaded first.)",
             folder=str(folder)[:200],
         )
@@ -168,7 +175,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
             if name == WEIGHTS_FILE and (folder / "adapter_model.bin").is_file():
                 hint = " It has adapter_model.bin, a pickle, which is not loaded: save it again with current PEFT."
             raise refused(
-                "{history_adapter} {folder!r} has no {file}, so it is not a saved PEFT adapter.{hint}",
+                f"{{{option}}} {{folder!r}} has no {{file}}, so it is not a saved PEFT adapter.{{hint}}",
                 folder=str(folder),
                 file=name,
                 hint=hint,
@@ -177,12 +184,12 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         raise refused(
-            "{history_adapter}: {path!r} is not valid JSON ({error}).", path=str(folder / CONFIG_FILE), error=error
+            f"{{{option}}}: {{path!r}} is not valid JSON ({{error}}).", path=str(folder / CONFIG_FILE), error=error
         ) from error
     initialisation = config.get("init_lora_weights")
     if isinstance(initialisation, str) and initialisation.startswith(MOVING):
         raise refused(
-            "{history_adapter} {folder!r} was initialised by {initialisation!r} (init_lora_weights), which changes "
+            f"{{{option}}} {{folder!r}} was initialised by {{initialisation!r}} (init_lora_weights), which changes "
             "the base model below it: convert it to a plain LoRA when it is saved "
             "(`path_initial_model_for_weight_conversion`), or use another adapter.",
             folder=str(folder),
@@ -190,7 +197,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         )
     if (bias := config.get("bias", "none")) != "none":
         raise refused(
-            "{history_adapter} {folder!r} was saved with biases (bias={bias!r}), which would replace those of the "
+            f"{{{option}}} {{folder!r}} was saved with biases (bias={{bias!r}}), which would replace those of the "
             "base model in training: use an adapter without.",
             folder=str(folder),
             bias=bias,

@@ -96,7 +96,8 @@ class TokenSelector:
     @property
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
-        return BatchLookup(self.history.lookup() if self.history is not None else None, self.data_weights)
+        history = self.history.lookup() if self.history is not None else None
+        return BatchLookup(history, *(each.lookup() for each in self.plan.measurements.values()), self.data_weights)
 
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
@@ -226,7 +227,10 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        return {"config": self.config.to_dict(), "history": dict(self.history.describe()) if self.history else {}}
+        history = dict(self.history.describe()) if self.history else {}
+        others = {name: dict(each.identity()) for name, each in self.plan.measurements.items()}
+        history |= {name: identity for name, identity in others.items() if identity}
+        return {"config": self.config.to_dict(), "history": history}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
@@ -245,7 +249,7 @@ class TokenSelector:
     # What a pass is made of
 
     def _n_kept(self, batch: MicroBatch, progress: Progress) -> int | None:
-        n_kept = self.method.n_kept(batch.counts, progress) if batch.has_index else None
+        n_kept = self.plan.n_kept(batch.counts, progress) if batch.has_index else None
         return None if n_kept is None else sum(n_kept.tolist())
 
     def _learn(
