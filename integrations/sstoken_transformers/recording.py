@@ -14,8 +14,12 @@ from sstoken_plugins.errors import refused
 from .compat import prepare_inputs
 
 
-def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]) -> int:
+def record(
+    trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any], reference_store: str | None = None
+) -> int:
     """Scores what the store lacks, with a progress bar; every process does its share. If interrupted, it resumes.
+
+    With `reference_store`, the trainer's model is recorded there as a reference, and else as the history.
 
     The batches are those of the first epoch, so whatever collates, packs and cuts the samples for training does it
     here. The training that follows draws the same random numbers as without.
@@ -23,17 +27,17 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
     Raises:
         Refused: if the options read no recorded history, or the data or the processes do not allow it.
     """
-    recorder = selector.recorder()
-    history = recorder.history
+    recorder = selector.recorder() if reference_store is None else selector.reference_recorder(reference_store)
+    history, what = recorder.history, "history" if reference_store is None else "reference"
     if not hasattr(trainer.train_dataset, "__len__"):
         raise refused(
-            "The training data are a stream, which cannot be read once more before training: set {history} to 'base' "
-            "or 'last_visit', or load the data without streaming."
+            "The training data are a stream, which cannot be read once more before training: load the data without "
+            "streaming" + (", or set {history} to 'base' or 'last_visit'." if reference_store is None else ".")
         )
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise refused(
-            "A history cannot be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
-            "then train with the {history_store} that it made."
+            f"A {what} cannot be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
+            f"then train with the {{{what}_store}} that it made."
         )
     history.refresh()
     new = 0
@@ -44,7 +48,7 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
         with torch.random.fork_rng():
             progress = tqdm(
                 make_loader(),
-                desc=f"Recording the history into {history.store.folder}",
+                desc=f"Recording the {what} into {history.store.folder}",
                 unit="batch",
                 disable=trainer.args.disable_tqdm or not trainer.accelerator.is_local_main_process,
             )
@@ -60,6 +64,6 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
     total = int(trainer.accelerator.reduce(torch.tensor(new, device=trainer.args.device), "sum"))
     history.refresh()
     trainer.accelerator.print(
-        f"History recorded: {total} new samples, {len(history.store)} in all, in {history.store.folder}"
+        f"{what.capitalize()} recorded: {total} new samples, {len(history.store)} in all, in {history.store.folder}"
     )
     return total

@@ -16,6 +16,7 @@ from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..histories import History, TrainingRun
 from ..histories.recorded import RecordedHistory
+from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
@@ -199,6 +200,16 @@ class TokenSelector:
                 summary=self.config.summary(),
             )
         return Recorder(self.history, "unprompted" in self.needs)
+
+    def reference_recorder(self, folder: str) -> Recorder:
+        """What fills the store of a reference from the attached model as it is, whatever the options read.
+
+        Raises:
+            Refused: if the folder holds something else, or what another model recorded.
+        """
+        self._require_attached()
+        assert self._model is not None
+        return Recorder(ReferenceRecording(folder, self._model, self._run), without_prompts=False)
 
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
