@@ -15,6 +15,7 @@ from sstoken_trl.sft import run as train
 
 from ..local import byte_llama
 from .test_script import log_of
+from .test_training import difference, weights
 
 
 @pytest.fixture
@@ -98,3 +99,34 @@ def test_an_adapter(make_trainer, adapters):
     trainer.train()
     assert len([entry for entry in trainer.state.log_history if "loss" in entry]) == 3
     assert not any("sstoken_history" in name for name in trainer.model.state_dict())
+
+
+def test_batch_and_accumulation_do_not_matter(make_trainer, adapters):
+    """With a reference, a schedule over the whole training, and an anchor."""
+    results = []
+    for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
+        trainer = make_trainer(
+            sstoken_strategy="forgetting", sstoken_over="sample", sstoken_reference_adapter=str(adapters[0]),
+            sstoken_anchor="k3", per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+            optim="sgd", learning_rate=0.1, max_steps=3,
+        )  # fmt: skip
+        before = weights(trainer)
+        trainer.train()
+        results.append(weights(trainer))
+    assert difference(results[0], before) > 1e-3
+    assert difference(results[0], results[1]) < 1e-5
+    assert difference(results[0], results[2]) < 1e-5
+
+
+def test_resumed_with_its_reference_alone(make_trainer, adapters, tmp_path):
+    options = {"sstoken_strategy": "forgetting", "sstoken_over": "sample", "max_steps": 4,
+               "save_strategy": "steps", "save_steps": 2}  # fmt: skip
+    whole = make_trainer(output_dir=tmp_path / "whole", sstoken_reference_adapter=str(adapters[0]), **options)
+    whole.train()
+    checkpoint = str(tmp_path / "whole" / "checkpoint-2")
+    resumed = make_trainer(output_dir=tmp_path / "resumed", sstoken_reference_adapter=str(adapters[0]), **options)
+    resumed.train(resume_from_checkpoint=checkpoint)
+    assert difference(weights(whole), weights(resumed)) == 0
+    other = make_trainer(output_dir=tmp_path / "other", sstoken_reference_adapter=str(adapters[1]), **options)
+    with pytest.raises(ValueError, match="give the run the history it was started with"):
+        other.train(resume_from_checkpoint=checkpoint)
