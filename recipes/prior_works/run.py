@@ -23,11 +23,12 @@ from common import Data, held_out_loss, make_parser, merged, model_of, recorded,
 def kept_shares(made: Any, data: Data) -> dict[str, float]:
     """How much of the noisy part has a positive weight at the end, by whether the answer is right."""
     counts = {"right": [0, 0], "wrong": [0, 0]}
+    device = made.model.device
     made.model.train()
     for is_right, tokens in zip(data.is_right, made.train_dataset, strict=True):
         batch = made.data_collator([tokens])
         made.token_selector.lookup(batch)
-        batch = {name: value.to(made.model.device) for name, value in batch.items()}
+        batch = {name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()}
         selection = made.token_selector.inspect(made.model, batch, made.state.global_step)
         which = counts["right" if is_right else "wrong"]
         which[0] += int((selection.weights > 0).sum())
