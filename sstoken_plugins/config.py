@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,32 @@ class GeneralOptions(NoOptions):
         shown=True,
     )
 
+    anchor: str = option(
+        "none",
+        "What else the loss holds the model to: 'none', or 'k3', an estimate of its divergence from the history at "
+        "each response token, on top of any method.",
+        choices=("none", "k3"),
+    )
+    anchor_weight: float = option(
+        0.03,
+        "Factor of the anchor in the loss.",
+        valid=lambda weight: 0 < weight < math.inf,
+        otherwise=", but it is the factor of the anchor: set it above 0, for example 0.03.",
+    )
+    anchor_clip: float = option(
+        10.0,
+        "How much more likely the history may find a token, as a ratio less 1, before the pull stops growing.",
+        valid=lambda clip: 0 < clip < math.inf,
+        otherwise=", but it bounds a ratio of probabilities: set it above 0, for example 10.",
+    )
+
     def problems(self) -> Iterator[Problem]:
+        for name in ("anchor_weight", "anchor_clip"):
+            if self.anchor == "none" and getattr(self, name) != GeneralOptions.__dataclass_fields__[name].default:
+                yield Problem(
+                    f"{{{name}}} is {{value!r}}, but {{anchor}} is 'none': set {{anchor}} to 'k3', or remove it.",
+                    value=getattr(self, name),
+                )
         if self.weights and self.weights_file:
             yield Problem("{weights} and {weights_file} are both set: set one of them.")
         if self.divisor in ("weights", "abs_weights") and not self.has_data_weights:
@@ -131,7 +157,8 @@ class SSTokenConfig:
         known = registry.registered("signal")
         if missing := [name for name in signals if name not in known]:
             raise Refused(*(registry.unknown_name("signal", name, sorted(known)) for name in missing))
-        needs = _closure({need for name in signals for need in known[name].needs})
+        anchored = {"log_probs", "history"} if general.anchor != "none" else set()
+        needs = _closure({need for name in signals for need in known[name].needs} | anchored)
         self.owners: dict[str, tuple[str, ...]] = {
             "method": (general.strategy,),
             "history": (general.history,),
@@ -221,6 +248,8 @@ class SSTokenConfig:
             for name in ("weights", "weights_file", "divisor")
             if getattr(self._general, name) is not None
         ]
+        if self.anchor != "none":
+            shown.append(f"anchor={self.anchor} ({self.anchor_weight:g}, clip {self.anchor_clip:g})")
         if self.reads_history:
             details = ", ".join([*([decided] if decided else []), *self._shown("history")])
             shown.append(f"history={self.history}" + (f" ({details})" if details else ""))

@@ -116,6 +116,19 @@ class SSTokenTrainerMixin:
         # Only what tells the samples apart: nothing is looked up in a store that is being filled.
         return record(self, self.token_selector, lambda: self._loader_with(BatchLookup()))
 
+    def record_reference(self: Any, folder: str) -> int:
+        """Records the trainer's model, as it is, over the training data: another training can then use `folder` as
+        its `reference_store`.
+
+        Returns:
+            How many samples were new, over all processes.
+
+        Raises:
+            Refused: if the folder holds something else, or the data are a stream.
+            OSError: if the store cannot be written.
+        """
+        return record(self, self.token_selector, super().get_train_dataloader, folder)
+
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:
             # PEFT loads an adapter in float32, also where the run that saved it trained it in bfloat16 (QLoRA under
