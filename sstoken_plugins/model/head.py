@@ -1,4 +1,7 @@
-"""Per-token log-probabilities straight from the output head: no logits of shape (batch, sequence, vocabulary)."""
+"""Per-token log-probabilities straight from the output head: no logits of shape (batch, sequence, vocabulary).
+
+Forward and backward of the chunked head have to be read together, so they are one file.
+"""
 
 from __future__ import annotations
 

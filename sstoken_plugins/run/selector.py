@@ -1,4 +1,7 @@
-"""The one object that an integration talks to."""
+"""The one object that an integration talks to.
+
+It only hands on, and is longer than other files since each method says what may be relied on.
+"""
 
 from __future__ import annotations
 
