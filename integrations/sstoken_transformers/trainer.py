@@ -114,7 +114,7 @@ class SSTokenTrainerMixin:
             OSError: if the store cannot be written.
         """
         # Only what tells the samples apart: nothing is looked up in a store that is being filled.
-        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup()))
+        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup(self.token_selector.n_tokens)))
 
     def record_reference(self: Any, folder: str) -> int:
         """Records the trainer's model, as it is, over the training data: another training can then use `folder` as

@@ -112,7 +112,7 @@ def test_it_knows_what_the_history_takes(config, make_trainer, adapters, dataset
         assert 0 <= memory["host"] - actual <= found.data.samples
     if history == "recorded":
         on_disk = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
-        assert 0 <= on_disk - memory["disk"] < 1000
+        assert 0 <= on_disk - memory["disk"] < 2000  # the manifest tells the configuration
         assert found.data.recorded == 0
         assert examine(config(**options)).data.recorded == 24
 
@@ -195,7 +195,7 @@ def test_full_fine_tuning_says_what_will_be_recorded(config, make_trainer, tmp_p
     assert not (tmp_path / "out").exists()
     make_trainer(peft_config=None).train()
     [store] = (tmp_path / "out" / "sstoken-history").iterdir()
-    assert 0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 1000
+    assert 0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 2000  # the manifest tells the configuration
     assert "history=auto (base)" in examine(config()).selection
 
 
