@@ -114,8 +114,8 @@ def attention_layers(model: Any) -> dict[int, nn.Module]:
 
     Of a model that sees or hears, those of its language model.
     """
-    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    language = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
+    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language: Any = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
     return {
         module.layer_idx: module
         for module in (language if isinstance(language, nn.Module) else whole).modules()

@@ -108,6 +108,11 @@ class TokenSelector:
         of_history = self.history.lookup() if self.history is not None else None
         return BatchLookup(self.n_tokens, of_history, self.data_weights)
 
+    @property
+    def lookup_to_record(self) -> Lookup:
+        """The same for batches that are recorded: nothing is looked up in a store that is being filled."""
+        return BatchLookup(self.n_tokens)
+
     @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
