@@ -116,9 +116,10 @@ def attention_layers(model: Any) -> dict[int, nn.Module]:
     """
     whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     language: Any = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
+    modules: Iterator[Any] = (language if isinstance(language, nn.Module) else whole).modules()
     return {
         module.layer_idx: module
-        for module in (language if isinstance(language, nn.Module) else whole).modules()
+        for module in modules
         if isinstance(getattr(module, "layer_idx", None), int)
         and hasattr(getattr(module, "config", None), "_attn_implementation")
         and _namespace(module)
