@@ -113,6 +113,11 @@ class TokenSelector:
         others = (each.lookup() for each in self.plan.measurements.values())
         return BatchLookup(self.n_tokens, of_history, *others, self.data_weights)
 
+    @property
+    def lookup_to_record(self) -> Lookup:
+        """The same for batches that are recorded: nothing is looked up in a store that is being filled."""
+        return BatchLookup(self.n_tokens)
+
     @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.

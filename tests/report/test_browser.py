@@ -31,7 +31,7 @@ def test_data_are_shown_and_not_run(opened, report):
     assert fates(opened) == report.kept[report.response].tolist()
 
 
-OPTIONS = {"signal": {"signal": "entropy"}}
+OPTIONS = {"signal": {"signal": "entropy"}, "psft": {"history": "snapshot"}}
 """What a method cannot do without."""
 REFERENCE = {"rho1", "token_cleaning", "forgetting"}
 """Methods that cannot do without a reference. Over the whole data, there is nothing to move."""
