@@ -24,7 +24,7 @@ def small(model_dir, tmp_path):
             {"question": sentence(rng, 2, 4), "answer": f"{sentence(rng, 3, 6)} <<1+1=2>> #### 2"} for _ in range(24)
         ]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    sizes = "--steps 2 --samples 12 --clean 6 --held-out 4 --batch 2 --length 200".split()
+    sizes = ["--steps", "2", "--samples", "12", "--clean", "6", "--held-out", "4", "--batch", "2", "--length", "200"]
     return ["--gsm8k", str(tmp_path), "--model", str(model_dir), "--output", str(tmp_path / "out"), *sizes]
 
 
