@@ -38,6 +38,12 @@ _COMMANDS = {
         "trl,report",
         ("transformers", "rich", "jinja2", "pyarrow"),
     ),
+    "audit": _Command(
+        "sstoken_audit.command:main",
+        "score every row of your data before you train on it, and list those that do not belong",
+        "audit",
+        ("transformers", "datasets", "rich", "jinja2", "pyarrow", "scipy", "tqdm", "datasketch"),
+    ),
     "report": _Command(
         "sstoken_report.command:main",
         "build the pages that a training wrote with `report_steps` again, also of a run that was killed",
@@ -59,6 +65,8 @@ _COMMANDS = {
     "plugins": _Command(
         "sstoken_plugins.cli:list_plugins",
         "list the methods, with what they cost, and the histories, signals, measurements and frameworks here",
+        "report",
+        ("rich",),
     ),
 }
 

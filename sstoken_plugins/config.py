@@ -10,6 +10,7 @@ from typing import Any
 
 from . import registry
 from .errors import Problem, Refused, refuse
+from .guard import blame
 from .options import NoOptions, Option, build, option, union, unknown
 
 
@@ -21,7 +22,10 @@ class GeneralOptions(NoOptions):
         "sstoken", "Which tokens train: the name of a method (`sstoken plugins` lists them), or one of a plugin."
     )
     history: str = option(
-        "base", "The earlier version of the model that tokens are compared with (`sstoken plugins` lists them)."
+        "auto",
+        "The earlier version of the model that tokens are compared with (`sstoken plugins` lists them). 'auto' is the "
+        "model that training starts from: with an adapter the model below it, and in full fine-tuning what it says of "
+        "the data, recorded before the first step.",
     )
     loss: str = option(
         "auto",
@@ -123,6 +127,7 @@ class SSTokenConfig:
             does not belong to what is in use, and how to fix it.
     """
 
+    @blame()
     def __init__(self, **values: Any) -> None:
         self.given = {name: value for name, value in values.items() if value is not None}
         known = all_options()
@@ -231,8 +236,12 @@ class SSTokenConfig:
         """All options in use with their values, as JSON values."""
         return dict(self._values)
 
-    def summary(self) -> str:
-        """One line that says what was chosen, for banners and logs."""
+    def summary(self, decided: str | None = None) -> str:
+        """One line that says what was chosen, for banners and logs.
+
+        Args:
+            decided: what the history came down to, where it decides only when it sees the model.
+        """
         shown = [f"strategy={self.strategy}", *self._shown("method")]
         shown += [
             f"{name}={getattr(self._general, name)}"
@@ -242,7 +251,7 @@ class SSTokenConfig:
         if self.anchor != "none":
             shown.append(f"anchor={self.anchor} ({self.anchor_weight:g}, clip {self.anchor_clip:g})")
         if self.reads_history:
-            details = ", ".join(self._shown("history"))
+            details = ", ".join([*([decided] if decided else []), *self._shown("history")])
             shown.append(f"history={self.history}" + (f" ({details})" if details else ""))
         return ", ".join([*shown, *self._shown("measurement"), *self._shown("signal")])
 

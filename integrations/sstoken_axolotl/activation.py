@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import refuse
-from sstoken_transformers import newest_whole_checkpoint, require_prompts, with_token_selection
+from sstoken_plugins.errors import as_is, refuse
+from sstoken_transformers import look_at_prompts, newest_whole_checkpoint, with_token_selection
 
 from .args import block_of
-from .data import OTHERWISE
+from .data import hint
 from .unsupported import unsupported_settings
 from .weights import weights_of_data
 
@@ -36,7 +36,7 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
         ValueError: if the data, the model or the trainer's arguments cannot be combined with it.
     """
     if "attention" in selector.needs:
-        require_prompts(trainer.train_dataset, OTHERWISE)
+        look_at_prompts(trainer.train_dataset, selector, as_is, hint(cfg))
     if selector.config.has_data_weights:
         selector.data_weights = weights_of_data(selector.config, cfg, trainer.processing_class)
     trainer.__class__ = with_token_selection(type(trainer))
@@ -55,7 +55,7 @@ def activate(selector: TokenSelector, cfg: Any, trainer: Any) -> None:
 def banner(selector: TokenSelector, cfg: Any) -> str:
     lines = [
         "ssToken is ON: this run trains on a selection of the response tokens.",
-        selector.config.summary(),
+        selector.summary,
         "See `sstoken/keep_rate` in the log. Evaluation uses every response token.",
     ]
     lines += continues_from_adapter(selector, cfg)

@@ -14,19 +14,20 @@ from transformers import BitsAndBytesConfig
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem, problems_of
-from sstoken_transformers.data import without_prompts
+from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 from sstoken_transformers.unsupported import unsupported_by_fsdp
 
 from .activation import continues_from_adapter
 from .args import block_of
 from .compat import load_cfg, plugins
-from .data import OTHERWISE
-from .framework import PLUGIN, Axolotl
+from .data import hint
+from .names import PLUGIN, own_name
 from .plugin import SSTokenPlugin
 from .settings import leaving_no_trace, overrides_of
 from .unsupported import unsupported_settings
@@ -39,7 +40,7 @@ def examine(path: Path, overrides: Sequence[str]) -> Diagnosis:
     found = Diagnosis(
         "Axolotl",
         list(versions("torch", "transformers", "axolotl", "trl", "peft", "bitsandbytes")),
-        Axolotl().naming,
+        own_name,
     )
     options = overrides_of(overrides)
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
@@ -86,7 +87,7 @@ def _selector(cfg: Any, found: Diagnosis) -> TokenSelector | None:
         found.add("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
     with found.looking_at("The selection"):
         selector = TokenSelector(block.token_selection())
-        found.selection = selector.config.summary()
+        found.selection = selector.summary
         return selector
     return None
 
@@ -101,15 +102,18 @@ def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None
         )
     with found.looking_at("`load_in_4bit`"):
         can_quantise(BitsAndBytesConfig(load_in_4bit=True) if cfg.load_in_4bit else None)
+    dataset = None
     with found.looking_at("The data"):
-        _examine_data(_train_dataset(cfg), selector, found)
+        dataset = _train_dataset(cfg)
+        _examine_data(dataset, selector, found)
     with found.looking_at("The model"):
         from axolotl.loaders import load_tokenizer
         from axolotl.loaders.utils import load_model_config
 
         model = skeleton(load_model_config(cfg), cfg.torch_dtype, cfg.attn_implementation, found)
-        examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), found)
-    judge(found, selector, None if cfg.max_steps else cfg.num_epochs)
+        found.add(*problems_of_tokens(dataset, known_tokens(model)))
+        examine_model(_with_adapter(model, cfg), selector, fingerprint(load_tokenizer(cfg)), cfg.output_dir, found)
+    judge(found, selector, None if cfg.max_steps else cfg.num_epochs, hint(cfg))
 
 
 def _train_dataset(cfg: Any) -> Any:
@@ -127,8 +131,6 @@ def _examine_data(dataset: Any, selector: TokenSelector | None, found: Diagnosis
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
         return
-    if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, OTHERWISE))
     found.data = count(dataset, selector)
 
 

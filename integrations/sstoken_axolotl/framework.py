@@ -12,11 +12,10 @@ from sstoken_plugins import hookimpl
 from sstoken_plugins.errors import refused
 from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
 
+from .names import own_name
+
 if TYPE_CHECKING:
     from sstoken_transformers.doctor.diagnosis import Diagnosis
-
-PLUGIN = "sstoken_axolotl.SSTokenPlugin"
-"""What the YAML's `plugins` have to name."""
 
 
 class Axolotl(Framework):
@@ -27,7 +26,7 @@ class Axolotl(Framework):
     marks = frozenset(("base_model", "datasets", "sequence_len", "micro_batch_size", "plugins", "adapter"))
 
     def naming(self, option: str) -> str:
-        return option
+        return own_name(option)
 
     def examine(self, command: CommandLine) -> Diagnosis:
         from .doctor import examine

@@ -9,8 +9,9 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
+from sstoken_transformers.unsupported import unreadable_attention, unsupported_recording
 
-from .data import without_prompts_in_settings
+from .data import unusable_without_prompt
 
 OFF = "Or switch token selection off with `sstoken: {enabled: false}`."
 
@@ -21,12 +22,11 @@ _SWITCHES = {
     "process_reward_model": "trains a model that scores answers, not one that writes them: remove it.",
     "orpo_alpha": "adds ORPO's loss over rejected answers: remove it.",
     "kd_trainer": "trains on a teacher's logits (knowledge distillation): remove it.",
-    "use_eaft": "weighs the loss by entropy itself (`compute_loss_func`): set it to false. A strategy plugin of "
-    "ssToken can weigh tokens by the signal `entropy`.",
+    "use_eaft": "weighs the loss by entropy itself (`compute_loss_func`): set it to false. `strategy: eaft` in "
+    "the block `sstoken:` weighs tokens by the same.",
     "liger_use_token_scaling": "weighs the loss of every token itself: set it to false.",
     "relora": "merges the adapter into the base model during training, and with it the history that tokens are "
     "compared with: set it to false.",
-    "torch_compile": "is not supported together with token selection yet: set it to false.",
     "processor_type": "brings images or sound: only text is supported. Remove it, or train text only.",
 }
 _PLUGINS = {
@@ -76,5 +76,17 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
             "{history} and {gamma} are in the block `sstoken:`.)",
             name=selector.config.history,
         )
+    yield from unreadable_attention(
+        selector,
+        cfg.base_model_config or cfg.base_model,
+        trust_remote_code=bool(cfg.trust_remote_code),
+        **({"revision": cfg.revision_of_model} if cfg.revision_of_model else {}),
+    )
+    yield from unsupported_recording(
+        selector,
+        has_adapter=bool(cfg.adapter),
+        streams=bool(cfg.pretraining_dataset or cfg.streaming),
+        sharded="DeepSpeed" if cfg.deepspeed else "FSDP" if cfg.fsdp_config or cfg.fsdp else None,
+    )
     if "attention" in selector.needs:
-        yield from without_prompts_in_settings(cfg)
+        yield from unusable_without_prompt(cfg, selector)

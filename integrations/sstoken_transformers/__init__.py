@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoints import newest_whole_checkpoint
-    from .data import require_prompts
+    from .data import look_at_prompts
     from .framework import Framework
     from .trainer import SSTokenTrainerMixin, with_token_selection
     from .unsupported import refuse_unsupported
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Framework",
     "SSTokenTrainerMixin",
+    "look_at_prompts",
     "newest_whole_checkpoint",
     "refuse_unsupported",
-    "require_prompts",
     "with_token_selection",
 ]
 
@@ -25,7 +25,7 @@ _HOMES = {
     "SSTokenTrainerMixin": "trainer",
     "newest_whole_checkpoint": "checkpoints",
     "refuse_unsupported": "unsupported",
-    "require_prompts": "data",
+    "look_at_prompts": "data",
     "with_token_selection": "trainer",
 }
 

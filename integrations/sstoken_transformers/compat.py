@@ -20,3 +20,17 @@ def fsdp_version(trainer: Any) -> int | None:
     if not trainer.is_fsdp_enabled:
         return None
     return int(getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1))
+
+
+def without_compile(model: Any) -> Any:
+    """The model inside of what `torch.compile` makes of one."""
+    return getattr(model, "_orig_mod", model)
+
+
+def model_classes(config: Any) -> list[type]:
+    """The classes that transformers makes of a configuration, and of its text part; none of code of other origin."""
+    from transformers import AutoModelForCausalLM
+
+    parts = (config, config.get_text_config() if hasattr(config, "get_text_config") else config)
+    mapping = AutoModelForCausalLM._model_mapping
+    return [mapping[type(part)] for part in parts if type(part) in mapping]

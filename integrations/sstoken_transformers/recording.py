@@ -9,9 +9,14 @@ import torch
 from tqdm.auto import tqdm
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import refused
+from sstoken_plugins.data import IGNORE_INDEX
+from sstoken_plugins.errors import refuse
+from sstoken_plugins.model.adapters import has_adapter
+from sstoken_plugins.run.recording import Recorder
 
 from .compat import prepare_inputs
+from .data import LOOKED_AT
+from .unsupported import unsupported_recording
 
 
 def record(
@@ -29,17 +34,16 @@ def record(
     """
     recorder = selector.recorder() if reference_store is None else selector.reference_recorder(reference_store)
     history, what = recorder.history, "history" if reference_store is None else "reference"
-    if not hasattr(trainer.train_dataset, "__len__"):
-        raise refused(
-            "The training data are a stream, which cannot be read once more before training: load the data without "
-            "streaming" + (", or set {history} to 'base' or 'last_visit'." if reference_store is None else ".")
+    refuse(
+        unsupported_recording(
+            selector,
+            has_adapter=has_adapter(trainer.model),
+            streams=not hasattr(trainer.train_dataset, "__len__"),
+            sharded="FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else None,
         )
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise refused(
-            f"A {what} cannot be recorded under FSDP or DeepSpeed: run `sstoken record` on one GPU or with DDP first, "
-            f"then train with the {{{what}_store}} that it made."
-        )
+    )
     history.refresh()
+    _tell_size(trainer, recorder)
     new = 0
     keep_last, trainer.args.dataloader_drop_last = trainer.args.dataloader_drop_last, False
     was_training = trainer.model.training
@@ -67,3 +71,20 @@ def record(
         f"{what.capitalize()} recorded: {total} new samples, {len(history.store)} in all, in {history.store.folder}"
     )
     return total
+
+
+def _tell_size(trainer: Any, recorder: Recorder) -> None:
+    """How much room the whole recording takes, judged by some of the data; says nothing where they have no labels."""
+    dataset, store = trainer.train_dataset, recorder.history.store
+    if not len(dataset) or "labels" not in (getattr(dataset, "column_names", None) or ()):
+        return
+    some = range(0, len(dataset), -(-len(dataset) // LOOKED_AT))
+    n_response = sum(
+        sum(label != IGNORE_INDEX for label in row["labels"]) for row in dataset.select_columns("labels").select(some)
+    )
+    share = len(dataset) / len(some)
+    size = recorder.history.memory(len(dataset), round(share * n_response))["disk"] * recorder.copies
+    trainer.accelerator.print(
+        f"The history takes about {size / 1e6:.1f} MB on disk, in {store.folder}"
+        + (f" ({len(store)} samples are there already)" if store.exists and len(store) else "")
+    )

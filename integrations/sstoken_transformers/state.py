@@ -45,18 +45,21 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
         return
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before, before_history = state["config"], state["history"]
-    except (ValueError, KeyError, TypeError) as error:
+        before, before_history = dict(state["config"]), state["history"]
+        chosen, has_tensors = before["history"], bool(state["has_tensors"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise refused(
             "{path} is damaged ({error}): resume from another checkpoint.", path=path, error=error
         ) from error
+    if selector.history is not None:
+        selector.history.resume(before_history)
     now = selector.describe()
-    if before["history"] != now["config"]["history"] or before_history != now["history"]:
+    if chosen != now["config"]["history"] or before_history != now["history"]:
         raise refused(
             "Checkpoint {folder} was saved with history {before!r} {known}, but this run has {now!r} {ours}: to "
             "continue, give the run the history it was started with.",
             folder=folder,
-            before=before["history"],
+            before=chosen,
             known=before_history,
             now=now["config"]["history"],
             ours=now["history"],
@@ -70,8 +73,16 @@ def load_state(selector: TokenSelector, folder: Path) -> None:
         logger.warning(
             "This run continues with `%s` %r, where checkpoint %s was saved with %r.", name, new, folder, old
         )
-    if state.get("has_tensors"):
-        selector.load_state_dict(_tensors(folder / TENSORS_FILE))
+    try:
+        selector.load_state_dict(_tensors(folder / TENSORS_FILE) if has_tensors else {})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise refused(
+            "Checkpoint {folder} does not hold what this run's selection saves ({kind}: {error}): resume from another "
+            "checkpoint.",
+            folder=folder,
+            kind=type(error).__name__,
+            error=error,
+        ) from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -90,5 +101,13 @@ def _replace(path: Path, write: Any) -> None:
     try:
         write(unfinished)
         os.replace(unfinished, path)
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        if not isinstance(error, OSError) and "I/O" not in str(error):
+            raise
+        raise OSError(
+            getattr(error, "errno", None) or 0,
+            f"{path} could not be written ({getattr(error, 'strerror', None) or error}): this checkpoint is "
+            "incomplete and will be passed over; those before it are whole. Make room, and resume.",
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)

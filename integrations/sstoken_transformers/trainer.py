@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
+from sstoken_plugins.data.loading import BatchLookup, Lookup
 from sstoken_plugins.errors import refuse
+from sstoken_plugins.guard import blame
 
-from .checkpoints import sound_checkpoint
-from .compat import fsdp_version
+from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
+from .compat import fsdp_version, without_compile
+from .contents import TRAINER_FILE, SSTokenCheckpoint
+from .data import LOOKED_AT
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
-from .state import load_state, save_state
+from .rows import problems_of_tokens
+from .state import STATE_FILE, load_state, save_state
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
+
+logger = logging.getLogger(__name__)
 
 
 class SSTokenTrainerMixin:
@@ -56,15 +64,25 @@ class SSTokenTrainerMixin:
             gather=self._gather_objects,
             reduce=lambda mine: self.accelerator.reduce(mine, "sum"),
             any_process=self._any_process,
+            folder=Path(self.args.output_dir) if self.args.output_dir else None,
         )
         if reason := self.needs_framework_loss():
             selector.use_framework_loss(reason)
         selector.attach(self.model, run)
+        if self.args.torch_compile:
+            logger.warning(
+                "`torch_compile` is on: the passes that select tokens run without it, since what they read inside the "
+                "model changes from batch to batch and would be compiled again each time. Evaluation%s compiled.",
+                " and the framework's own loss stay" if reason else " stays",
+            )
+        refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
         self.token_selector = selector
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Steps(selector))
-        registry.plugin_manager().hook.watch(trainer=self, selector=selector)
+        self.add_callback(SSTokenCheckpoint())
+        with blame():
+            registry.plugin_manager().hook.watch(trainer=self, selector=selector)
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
@@ -75,10 +93,13 @@ class SSTokenTrainerMixin:
         if selector is not None:
             resume_from_checkpoint = sound_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
             if isinstance(resume_from_checkpoint, str):
+                refuse_another_adapter(Path(resume_from_checkpoint), self.model)
                 load_state(selector, Path(resume_from_checkpoint))
             if getattr(selector.history, "records", False):
                 self.record_history()
             self._dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
+        elif resume_from_checkpoint:
+            refuse_to_drop_selection(resume_from_checkpoint, Path(self.args.output_dir), STATE_FILE)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record_history(self: Any) -> int:
@@ -92,7 +113,8 @@ class SSTokenTrainerMixin:
             Refused: if the history is another, or the data are a stream.
             OSError: if the store cannot be written.
         """
-        return record(self, self.token_selector, super().get_train_dataloader)
+        # Only what tells the samples apart: nothing is looked up in a store that is being filled.
+        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup()))
 
     def record_reference(self: Any, folder: str) -> int:
         """Records the trainer's model, as it is, over the training data: another training can then use `folder` as
@@ -117,10 +139,16 @@ class SSTokenTrainerMixin:
         return super().create_optimizer(*args, **kwargs)
 
     def get_train_dataloader(self: Any) -> Any:
-        if self.token_selector is None or _hands_out_slices(self):
+        if self.token_selector is None:
+            return super().get_train_dataloader()
+        return self._loader_with(self.token_selector.lookup)
+
+    def _loader_with(self: Any, lookup: Lookup) -> Any:
+        """The trainer's own, whose workers do the lookup; without where they cannot."""
+        if _hands_out_slices(self):
             return super().get_train_dataloader()
         collator = self.data_collator
-        self.data_collator = CollatorWithLookup(collator, self.token_selector.lookup)  # evaluation keeps the plain one
+        self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
         try:
             return super().get_train_dataloader()
         finally:
@@ -140,12 +168,13 @@ class SSTokenTrainerMixin:
     def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         selector, step = self.token_selector, self.state.global_step
         if selector is not None and model.training:
-            if selector.uses_framework_loss(model, inputs):
-                labels, _ = selector.filtered_labels(model, inputs, step)
+            eager = without_compile(model)
+            if selector.uses_framework_loss(eager, inputs):
+                labels, _ = selector.filtered_labels(eager, inputs, step)
                 inputs = {name: value for name, value in inputs.items() if not name.startswith(OWN_ENTRIES)}
                 inputs["labels"] = labels
             else:
-                model = SelectingModel(model, selector, step, self._aux_loss_scale())
+                model = SelectingModel(eager, selector, step, self._aux_loss_scale())
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -158,14 +187,21 @@ class SSTokenTrainerMixin:
         super().log(logs, *args, **kwargs)
 
     def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.token_selector is None or not self.args.should_save:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        is_checkpoint = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
+        if is_checkpoint:
+            (folder / TRAINER_FILE).unlink(missing_ok=True)  # what is overwritten is no checkpoint any more
         super().save_model(output_dir, _internal_call)
-        # Part of a checkpoint, this comes before `trainer_state.json`, the last file that is written.
-        if self.token_selector is not None and self.args.should_save:
-            folder = Path(self.args.output_dir if output_dir is None else output_dir)
-            is_checkpoint = folder.name.startswith(PREFIX_CHECKPOINT_DIR)
-            if is_checkpoint:
-                finish_step(self)
-            save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
+        # This comes before `trainer_state.json`, the last file of a checkpoint.
+        if is_checkpoint:
+            finish_step(self)
+        save_state(self.token_selector, folder, with_tensors=is_checkpoint and not self.args.save_only_model)
+        for callback in self.callback_handler.callbacks if is_checkpoint else ():
+            if isinstance(callback, SSTokenCheckpoint):
+                callback.saving(folder, self.state, alone=self.args.world_size == 1)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:

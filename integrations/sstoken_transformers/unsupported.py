@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import AutoConfig, TrainingArguments
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import Problem, refuse
+from sstoken_plugins.errors import Problem, Refused, refuse
+from sstoken_plugins.model.attention import refuse_unreadable_attention
+
+from .compat import model_classes
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
@@ -20,8 +24,6 @@ def refuse_unsupported(args: TrainingArguments) -> None:
 
 def unsupported(args: TrainingArguments) -> Iterator[Problem]:
     """What of a trainer's arguments can't be combined with token selection, and why."""
-    if args.torch_compile:
-        yield Problem("`torch_compile` is True, which token selection does not support yet: set it to False.")
     parallelism = getattr(args, "parallelism_config", None)
     for name in ("cp_size", "sp_size", "tp_size"):
         if (size := getattr(parallelism, name, 1) or 1) > 1:
@@ -51,6 +53,63 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
     if compute_loss_func is not None:
         return "`compute_loss_func` is set"
     return None
+
+
+def unreadable_attention(selector: TokenSelector, model: str, **options: Any) -> Iterator[Problem]:
+    """What stands in the way of reading the attention of a model that is named, and not loaded yet.
+
+    Args:
+        options: of `AutoConfig.from_pretrained`.
+    """
+    if "attention" not in selector.needs:
+        return
+    try:
+        config = AutoConfig.from_pretrained(model, **options)
+    except Exception:
+        return  # whoever loads the model says it better
+    try:
+        refuse_unreadable_attention(model_classes(config))
+    except Refused as error:
+        yield from error.problems
+
+
+def sharded_by(args: TrainingArguments) -> str | None:
+    """What will shard or offload the weights, as far as a trainer's arguments and the launcher say."""
+    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        return "DeepSpeed"
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        return "FSDP"
+    return None
+
+
+def unsupported_recording(
+    selector: TokenSelector, *, has_adapter: bool, streams: bool, sharded: str | None
+) -> Iterator[Problem]:
+    """What stands in the way of recording a history before the first step, where the run would do that.
+
+    Args:
+        streams: whether the training data can be read only once.
+        sharded: what shards or offloads the weights, if anything does.
+    """
+    if selector.history is None or not selector.history.will_record(has_adapter):
+        return
+    name = selector.config.history
+    full = "" if has_adapter or name == "recorded" else ", which in full fine-tuning is recorded before the first step"
+    if streams:
+        yield Problem(
+            f"{{history}} is {{name!r}}{full}, but the training data are a stream, which cannot be read once more: "
+            "set {history} to 'last_visit', load the data without streaming, or train with an adapter and {history} "
+            "'base'.",
+            name=name,
+        )
+    if sharded:
+        yield Problem(
+            f"{{history}} is {{name!r}}{full}, but a history cannot be recorded under {{sharded}}: run "
+            "`sstoken record` with {history_store} on one GPU or with DDP first, then train with {history} 'recorded' "
+            "and that store; or set {history} to 'last_visit'.",
+            name=name,
+            sharded=sharded,
+        )
 
 
 def unsupported_by_fsdp(selector: TokenSelector, version: int) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from sstoken_plugins import Option, SSTokenConfig, all_options
 from sstoken_plugins.errors import Refused
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
-from .framework import PREFIX, TRL
+from .names import PREFIX, own_name
 
 
 def _flat_fields() -> list[tuple[str, Any, Any]]:
@@ -92,4 +92,4 @@ def own_names() -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        raise error.named(TRL().naming) from error
+        raise error.named(own_name) from error

@@ -7,40 +7,50 @@ from typing import Any
 
 from trl import SFTConfig
 
+from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
-from sstoken_transformers.data import NO_PROMPT
-
-OTHERWISE = "Or set {gamma} to 1 to select by the excess loss alone."
+from sstoken_transformers.data import nothing_to_choose_by
 
 
-def without_prompt_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> Iterator[Problem]:
-    """What is wrong if data with the columns of this raw sample will be trained without any prompt."""
+def without_prompt_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> tuple[str, str] | None:
+    """Whether data with the columns of this raw sample will be trained without any prompt.
+
+    Returns:
+        What the data are, and what gives them a prompt; None if they have one, or if only their labels will tell.
+    """
     if "labels" in sample or "completion_mask" in sample or "assistant_masks" in sample or "input_ids" in sample:
-        return  # tokenised already; `sstoken_transformers.data` looks at the labels
+        return None  # tokenised already; `sstoken_transformers.data` looks at the labels
+    if args.assistant_only_loss:
+        return None
     if "prompt" in sample and "completion" in sample:
-        if args.completion_only_loss is False and not args.assistant_only_loss:
-            yield Problem(
-                f"`completion_only_loss` is False, {NO_PROMPT}: set it to True (or leave it unset). {OTHERWISE}"
+        if args.completion_only_loss is False:
+            return (
+                "`completion_only_loss` is False",
+                "With `completion_only_loss` True (or unset) only the completions train, and attend to their prompts.",
             )
-    elif ("messages" in sample or "conversations" in sample) and not args.assistant_only_loss:
-        yield Problem(
-            f"The data are conversations and `assistant_only_loss` is False, {NO_PROMPT}: set `assistant_only_loss` "
-            f"to True, or give the data as `prompt` and `completion`. {OTHERWISE}"
+    elif "messages" in sample or "conversations" in sample:
+        return (
+            "The data are conversations and `assistant_only_loss` is False",
+            "With `assistant_only_loss` True only the assistant's turns train, and all others are their prompt.",
         )
-    elif args.dataset_text_field in sample and not args.assistant_only_loss:
-        yield Problem(
-            f"The data are plain text (column {{column!r}}), {NO_PROMPT}: give them as `prompt` and `completion`, or "
-            f"as `messages` with `assistant_only_loss=True`. {OTHERWISE}",
-            column=args.dataset_text_field,
+    elif args.dataset_text_field in sample:
+        return (
+            f"The data are plain text (column {args.dataset_text_field!r})",
+            "Data with columns `prompt` and `completion`, or chats with `assistant_only_loss` True, have prompts.",
         )
+    return None
 
 
-def images(sample: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with vision data."""
-    for column in ("image", "images"):
-        if column in sample:
-            yield Problem(
-                "The data have a column {column!r}: token selection supports text only. Set `sstoken` to False for "
-                "vision data.",
-                column=column,
-            )
+def unusable_without_prompt(sample: Mapping[str, Any], args: SFTConfig, selector: TokenSelector) -> Iterator[Problem]:
+    """What is wrong with a raw sample if nothing but a prompt orders its tokens."""
+    if found := without_prompt_in_raw(sample, args):
+        what, advice = found
+        which = f"{what}, so every token trains and there is no prompt"
+        yield from nothing_to_choose_by(selector, which, {"hint": f" {advice}"})
+
+
+def hint(dataset: Any, args: SFTConfig) -> str:
+    """How raw data get a prompt, if they have none."""
+    sample = next(iter(dataset), None) if dataset is not None else None
+    found = without_prompt_in_raw(sample, args) if isinstance(sample, Mapping) else None
+    return found[1] if found else ""

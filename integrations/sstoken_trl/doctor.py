@@ -14,26 +14,27 @@ from transformers import AutoConfig, IntervalStrategy
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Refused
-from sstoken_transformers.data import without_prompts
+from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
+from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 
 from .compat import MetaTrainer
 from .config import SSTokenSFTConfig
-from .data import OTHERWISE
-from .framework import TRL
+from .data import hint
+from .names import own_name
 from .sft import make_parser, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
 
 def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
-    SystemExit: for flags and keys that nobody knows.
+    SystemExit: for unknown flags and keys.
     """
-    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), TRL().naming)
+    found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), own_name)
     parsed, selector = _parse(argv, found)
     if parsed is None:
         return found
@@ -58,12 +59,14 @@ def examine(argv: Sequence[str]) -> Diagnosis:
             )
             tokenizer = fingerprint(trainer.processing_class)
             _examine_data(trainer.train_dataset, arguments, selector, found)
+            found.add(*problems_of_tokens(trainer.train_dataset, known_tokens(model)))
     if model is not None:
         with found.looking_at("TRL's trainer"):
             # Where it has failed, it may have left half an adapter on the model.
             model = trainer.model if trainer is not None else _with_adapter(_skeleton(arguments, found), arguments)
-            examine_model(model, selector, tokenizer, found)
-    judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None)
+            examine_model(model, selector, tokenizer, args.output_dir, found)
+    advice = hint(arguments.get("train_dataset"), args)
+    judge(found, selector, args.num_train_epochs if args.max_steps <= 0 else None, advice)
     return found
 
 
@@ -94,7 +97,7 @@ def _selector(args: SSTokenSFTConfig, found: Diagnosis) -> TokenSelector | None:
         found.add("`sstoken` is False: this run trains on every token. Set it to True (`--sstoken`).")
     with found.looking_at("The selection"):
         selector = TokenSelector(args.token_selection())
-        found.selection = selector.config.summary()
+        found.selection = selector.summary
         return selector
     return None
 
@@ -129,8 +132,9 @@ def _examine_data(dataset: Any, arguments: dict[str, Any], selector: TokenSelect
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
         return
-    if selector is not None and "attention" in selector.needs:
-        found.add(*without_prompts(dataset, OTHERWISE))
+    if "labels" not in (dataset.column_names or ()):
+        found.note("The data are tokenised when they are loaded, as pictures are: their tokens were not counted.")
+        return
     found.data = count(dataset, selector)
     # A strategy of packing may cut samples, and makes more of them.
     found.data.left_out = max(0, len(given) - found.data.samples)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from sstoken_plugins import hookimpl
 from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
 
+from .names import own_name
+
 if TYPE_CHECKING:
     from sstoken_transformers.doctor.diagnosis import Diagnosis
-
-PREFIX = "sstoken_"
-"""Of the selection's options among TRL's own."""
 
 
 class TRL(Framework):
@@ -25,7 +24,7 @@ class TRL(Framework):
     takes_flags = True
 
     def naming(self, option: str) -> str:
-        return PREFIX + option
+        return own_name(option)
 
     def examine(self, command: CommandLine) -> Diagnosis:
         from .doctor import examine

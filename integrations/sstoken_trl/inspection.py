@@ -23,11 +23,11 @@ from sstoken_plugins.errors import refused
 from sstoken_plugins.histories.below_adapter import CONTINUES
 from sstoken_report.inspection import ADAPTER_FILE, saved_config
 from sstoken_transformers.framework import Look, Looked
+from sstoken_transformers.looking import OF_CHECKPOINT, UNCHANGED, is_full_checkpoint, recorded_store, register
 
-from . import unchanged
 from .compat import knows_flag, load_model
 from .config import SSTokenSFTConfig, own_names
-from .framework import PREFIX
+from .names import PREFIX
 from .sft import load_data, make_trainer
 
 SHORT = {
@@ -57,11 +57,16 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
         setattr(training_args, PREFIX + name, None)
     replaced: dict[str, Any] = {"train_dataset": _data(script_args, dataset_args, look.n_samples)}
     name, adapter = model_args.model_name_or_path, look.adapter
-    if adapter is None and name and Path(name, ADAPTER_FILE).is_file():
+    if adapter is None and name and (Path(name, ADAPTER_FILE).is_file() or is_full_checkpoint(name)):
         adapter = name
     if not (name or adapter):
         raise refused("No model: set --model, or --adapter.")
-    if adapter is not None:
+    if is_full_checkpoint(adapter):
+        model_args.model_name_or_path, replaced["peft_config"] = adapter, None
+        if asked_for.reads_history and asked_for.history == "auto" and (store := recorded_store(Path(adapter))):
+            register()
+            training_args.sstoken_history, training_args.sstoken_history_store = OF_CHECKPOINT, str(store)
+    elif adapter is not None:
         replaced |= {"model": _adapted(model_args, adapter), "peft_config": None, "quantization_config": None}
     elif asked_for.reads_history and registry.lookup("history", asked_for.history).begins_as_model:
         # A fresh adapter would not change the model, and cost a second pass; only on 4 bits, Trainer wants one.
@@ -72,8 +77,8 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
 
 
 def _as_unchanged(training_args: SSTokenSFTConfig, history: str) -> None:
-    unchanged.register()
-    training_args.sstoken_history = unchanged.NAME
+    register()
+    training_args.sstoken_history = UNCHANGED
     for option in dataclasses.fields(registry.lookup("history", history).Options):
         setattr(training_args, PREFIX + option.name, None)
 

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoTokenizer
+from trl import TrlParser
 
-from sstoken_plugins.errors import refused
+from sstoken_plugins.errors import Refused, refused
 from sstoken_transformers.framework import reference_flags
 from sstoken_transformers.tokenizer import fingerprint
 
 from .config import SSTokenSFTConfig, own_names
-from .framework import PREFIX
+from .names import PREFIX
 from .sft import end, launch, make_parser, make_trainer, trusts_code
 
-SWITCHES = {"--sstoken": "true", "--sstoken_history": "recorded", "--sstoken_history_record": "true"}
+SWITCHES = {"--sstoken": "true"}
+RECORDED = {"--sstoken_history": "recorded", "--sstoken_history_record": "true"}
+"""What is recorded where a store is named: then the training that reads it need not be full fine-tuning."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs one process of the recording; `argv` without the program's name. Returns how many samples were new."""
     parser = make_parser(prog="sstoken record")
-    script_args, training_args, model_args, dataset_args = parser.parse_args_and_config(
-        [*argv, *_switches()], fail_with_unknown_args=False
-    )
-    trainer = make_trainer(script_args, training_args, model_args, dataset_args)
+    trainer = make_trainer(*_parse(parser, argv))
     new: int = trainer.record_history()
     end(trainer)
     return new
@@ -90,9 +90,27 @@ def _tokenizer_of_both(model_args: Any, model: str, trust_remote_code: bool) -> 
     return ours
 
 
-def _switches() -> list[str]:
+def _parse(parser: TrlParser, argv: Sequence[str]) -> tuple[Any, ...]:
+    """The arguments, for history 'recorded' where they name a store, and else for the history that they name."""
+
+    def parse(switches: Mapping[str, str]) -> tuple[Any, ...]:
+        return tuple(parser.parse_args_and_config([*argv, *_flags(switches)], fail_with_unknown_args=False))
+
+    try:
+        return parse({**SWITCHES, **RECORDED})
+    except Refused as without_store:
+        try:
+            parsed = parse(SWITCHES)
+        except Refused:
+            raise without_store from None
+        if parsed[1].sstoken_history_store:
+            raise
+        return parsed
+
+
+def _flags(switches: Mapping[str, str]) -> list[str]:
     """What makes a recording of a training: these flags win, since they come last."""
-    return [part for flag, value in SWITCHES.items() for part in (flag, value)]
+    return [part for flag, value in switches.items() for part in (flag, value)]
 
 
 def main(argv: Sequence[str]) -> int:

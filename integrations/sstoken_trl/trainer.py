@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 from trl import SFTTrainer
@@ -10,14 +11,17 @@ from trl import SFTTrainer
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.data import DataWeights
 from sstoken_plugins.errors import refuse, refused
-from sstoken_transformers import SSTokenTrainerMixin, require_prompts
+from sstoken_transformers import SSTokenTrainerMixin, look_at_prompts
 from sstoken_transformers.unsupported import needs_framework_loss
 from sstoken_transformers.weights import data_weights
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS, preparation
 from .config import SSTokenSFTConfig, own_names
-from .data import OTHERWISE
+from .data import hint
+from .names import own_name
 from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
+
+logger = logging.getLogger(__name__)
 
 
 class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
@@ -56,9 +60,15 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
             if self._weighs:
                 selector.data_weights = self._data_weights(selector.config)
             if "attention" in selector.needs:
-                require_prompts(self.train_dataset, OTHERWISE)
+                advice = hint(arguments.get("train_dataset"), args) if not arguments.get("formatting_func") else ""
+                look_at_prompts(self.train_dataset, selector, own_name, advice)
+            if args.packing and args.packing_strategy == "wrapped":
+                logger.warning(
+                    "`packing_strategy` is 'wrapped', which forgets where documents begin: tokens are selected among "
+                    "those of each packed row. Set it to 'bfd' to select among those of each document."
+                )
             self.enable_token_selection(selector)
-        self.accelerator.print(f"ssToken is on: {selector.config.summary()}")
+        self.accelerator.print(f"ssToken is on: {selector.summary}")
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         call = preparation(self, dataset, *args, **kwargs)

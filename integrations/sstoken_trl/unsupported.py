@@ -8,11 +8,18 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
-from sstoken_transformers.unsupported import needs_framework_loss, unsupported
+from sstoken_transformers.rows import problems_of_texts
+from sstoken_transformers.unsupported import (
+    needs_framework_loss,
+    sharded_by,
+    unreadable_attention,
+    unsupported,
+    unsupported_recording,
+)
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
-from .data import images, without_prompt_in_raw
+from .data import unusable_without_prompt
 
 
 def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[Problem]:
@@ -23,15 +30,28 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
     """
     args: SSTokenSFTConfig = arguments["args"]
     yield from unsupported(args)
-    if args.packing and args.packing_strategy == "wrapped":
+    needs_documents = selector is None or not selector.needs.isdisjoint(("attention", "unprompted"))
+    if args.packing and args.packing_strategy == "wrapped" and needs_documents:
         yield Problem(
-            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin: token "
-            "selection needs whole documents. Set it to 'bfd'."
+            "`packing_strategy` is 'wrapped', which cuts documents anywhere and forgets where they begin, but "
+            "{strategy} {method!r} asks how much of an answer is owed to its prompt: set it to 'bfd', or {gamma} to 1 "
+            "to select by the excess loss alone.",
+            method="sstoken" if selector is None else selector.config.strategy,
         )
     reason = needs_framework_loss_under_trl(args) or needs_framework_loss(args, arguments.get("compute_loss_func"))
     if reason and selector is not None:
         yield from selector.problems_of_framework_loss(reason)
     model, peft_config = arguments.get("model"), arguments.get("peft_config")
+    if getattr(peft_config, "is_prompt_learning", False):
+        yield Problem(
+            "`peft_config` is of type {kind}, which adds virtual tokens to every sequence: token selection supports "
+            "adapters on weights, such as LoRA.",
+            kind=peft_config.peft_type.value,
+        )
+    if isinstance(model, str) and selector is not None:
+        options = args.model_init_kwargs if isinstance(args.model_init_kwargs, Mapping) else {}
+        known = {name: options[name] for name in ("revision", "trust_remote_code") if options.get(name)}
+        yield from unreadable_attention(selector, model, **known)
     without_adapter = peft_config is None and not hasattr(model, "peft_config")
     if without_adapter and selector is not None and selector.history is not None and selector.history.requires_adapter:
         yield Problem(
@@ -40,11 +60,20 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             name=selector.config.history,
         )
     dataset = arguments.get("train_dataset")
+    if selector is not None:
+        yield from unsupported_recording(
+            selector,
+            has_adapter=not without_adapter,
+            streams=dataset is not None and not hasattr(dataset, "__len__"),
+            sharded=sharded_by(args),
+        )
+    if arguments.get("formatting_func") is None:
+        yield from problems_of_texts(dataset, args.dataset_text_field)
     sample = next(iter(dataset), None) if dataset is not None else None
-    if sample is not None:
-        yield from images(sample)
-        if selector is not None and "attention" in selector.needs and arguments.get("formatting_func") is None:
-            yield from without_prompt_in_raw(sample, args)
+    if sample is None or selector is None or arguments.get("formatting_func") is not None:
+        return
+    if "attention" in selector.needs:
+        yield from unusable_without_prompt(sample, args, selector)
 
 
 def needs_framework_loss_under_trl(args: SSTokenSFTConfig) -> str | None:

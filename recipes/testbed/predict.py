@@ -17,7 +17,8 @@ sound token has the higher one. Above 0.5 REL points the right way.
 
 A model that sees few samples many times memorises part of them, the spoiled ones too: with a share m of it, p is
 m + (1 - m) p_opt. The larger m, the lower the bar, and at m = 1 only n against s counts (`memorised`). How much is
-memorised the base model cannot tell: m is 0.05 for such a regime, after a pilot of one seed and four flaws.
+memorised the base model cannot tell: m is 0.05 for such a regime, the best of six values on a pilot of one seed and
+four flaws, after m = 1 had failed there. So those predictions are fitted.
 """
 
 from __future__ import annotations

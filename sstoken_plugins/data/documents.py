@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import refused
+
 IGNORE_INDEX = -100
 
 
@@ -50,31 +52,36 @@ class Documents:
         Args:
             labels: (B, S) int64, -100 where there is nothing to learn. Not shifted.
             attention_mask: (B, S), 0 on padding. Without it every token counts.
-            position_ids: (B, S) or (1, S).
+            position_ids: (B, S) or (1, S), or (4, B, S) with the positions in the text first.
 
         Raises:
-            ValueError: for masks and positions of another rank, which carry no documents this function could read.
+            Refused: for masks and positions of another rank, which carry no documents this function could read.
         """
         if labels.dim() != 2:
-            raise ValueError(f"`labels` has shape {tuple(labels.shape)}; expected (batch, sequence).")
+            raise refused("`labels` has shape {shape}; expected (batch, sequence).", shape=tuple(labels.shape))
         starts = torch.zeros_like(labels, dtype=torch.bool)
         starts[:, 0] = True
         if attention_mask is None:
             real = torch.ones_like(starts)
         else:
             if attention_mask.shape != labels.shape:
-                raise ValueError(
-                    f"`attention_mask` has shape {tuple(attention_mask.shape)} and `labels` {tuple(labels.shape)}; "
-                    "token selection needs a mask with one entry per token. For packed rows pass `position_ids` "
-                    "instead."
+                raise refused(
+                    "`attention_mask` has shape {mask} and `labels` {labels}; token selection needs a mask with one "
+                    "entry per token. For packed rows pass `position_ids` instead.",
+                    mask=tuple(attention_mask.shape),
+                    labels=tuple(labels.shape),
                 )
             real = attention_mask != 0
             starts[:, 1:] |= attention_mask[:, 1:] != attention_mask[:, :-1]
+        if position_ids is not None and position_ids.dim() == 3 and position_ids.shape[0] == 4:
+            position_ids = position_ids[0]  # of models that see: in the text, then in time, height and width
         if position_ids is not None:
             if position_ids.dim() != 2 or position_ids.shape[-1] != labels.shape[-1]:
-                raise ValueError(
-                    f"`position_ids` has shape {tuple(position_ids.shape)} and `labels` {tuple(labels.shape)}; token "
-                    "selection needs one position per token (multi-axis positions of vision models are not supported)."
+                raise refused(
+                    "`position_ids` has shape {positions} and `labels` {labels}; token selection needs one position "
+                    "per token (of several axes, the first of four).",
+                    positions=tuple(position_ids.shape),
+                    labels=tuple(labels.shape),
                 )
             starts[:, 1:] |= position_ids[:, 1:] != position_ids[:, :-1] + 1
         starts &= real
@@ -84,7 +91,7 @@ class Documents:
 
     @property
     def response_indices(self) -> Tensor:
-        """(T,) int64, the response tokens in the flattened batch. If unknown, the host waits for the device."""
+        """(T,) int64, the response tokens in the flattened batch. If unknown, this forces a device sync."""
         return self.response.flatten().nonzero()[:, 0] if self.indices is None else self.indices
 
     # Reductions have one slot for each token of the batch, the most documents there can be: the number of documents is
@@ -119,6 +126,27 @@ class Documents:
     def n_response(self) -> Tensor:
         """Number of response tokens of each document: (B*S,) int64."""
         return self.sum(torch.ones_like(self.ids))
+
+    @property
+    def has_prompt(self) -> Tensor:
+        """Whether a token without label, other than its first, stands before a response token: (B*S,) bool.
+
+        A document's first token is predicted by nothing, so it never trains, whether it has a label (padded rows) or
+        lost it (packed ones). Of text with a label on every other token it alone is left to attend to, and tells
+        nothing of a prompt.
+        """
+        index = torch.arange(self.ids.numel(), device=self.ids.device)
+        inner = (self.prompt & (self.positions > 0)).flatten()
+        never = index.new_full((index.numel(),), index.numel())
+        first = never.scatter_reduce(0, self._slots, torch.where(inner, index, index.numel()), "amin")
+        response = torch.where(self.response.flatten(), index, -1)
+        last = torch.full_like(index, -1).scatter_reduce(0, self._slots, response, "amax")
+        return first < last
+
+    @property
+    def question(self) -> Tensor:
+        """(B, S) bool: the prompt, of documents that have one."""
+        return self.prompt & self.broadcast(self.has_prompt)
 
     @property
     def positions(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from .documents import Documents
-from .hashing import document_keys
+from .hashing import document_keys, mix
 
 MISSING = float("nan")
 """Stands where no value is known."""
 INDEX = "sstoken_index"
 """Under this name a batch carries its index, if its data loader made one."""
+ROWS = "sstoken_rows"
+"""Under this name a batch carries (B,) int64 hashes of what belongs to each row beside tokens, such as pictures."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class BatchIndex:
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any]) -> BatchIndex:
-        """The index that the batch carries, or made now: then the host waits for the device that the batch is on."""
+        """The index that the batch carries, or made now, which forces a sync of the device that the batch is on."""
         if (index := cls.carried_by(inputs)) is not None:
             return index
         names = ("input_ids", "labels", "attention_mask", "position_ids")
@@ -54,9 +57,13 @@ class BatchIndex:
         n_response = documents.n_response
         some = n_response > 0
         tokens = documents.response_indices  # documents are numbered along them, so this is document by document
+        keys, lengths = document_keys(batch["input_ids"], batch["labels"], documents)[some], n_response[some]
+        if (rows := _rows(inputs)) is not None:
+            first = tokens[lengths.cumsum(0) - lengths]
+            keys = mix(keys + mix(rows[first // batch["labels"].shape[1]]))
         return cls(
-            keys=document_keys(batch["input_ids"], batch["labels"], documents)[some],
-            lengths=n_response[some],
+            keys=keys,
+            lengths=lengths,
             tokens=tokens,
             shape=tuple(batch["labels"].shape),
             indices=tokens.to(inputs["labels"].device),
@@ -88,3 +95,22 @@ class BatchIndex:
         full = torch.full((len(self.tokens),), MISSING)
         full[found.repeat_interleave(self.lengths)] = values
         return full
+
+
+def _rows(inputs: Mapping[str, Any]) -> Tensor | None:
+    """What tells equal tokens in different rows apart; None if nothing but tokens belongs to them.
+
+    Without the data loader's word, pictures are told apart by all of the batch: then a store finds nothing in another
+    batch, but never what was said of another picture.
+    """
+    if (rows := inputs.get(ROWS)) is not None:
+        found: Tensor = rows.cpu()
+        return found
+    pixels = [value for name, value in sorted(inputs.items()) if name.startswith("pixel_values")]
+    if not pixels:
+        return None
+    digest = hashlib.sha256()
+    for value in pixels:
+        digest.update(torch.as_tensor(value).detach().cpu().float().contiguous().numpy().tobytes())
+    one = int.from_bytes(digest.digest()[:8], "big", signed=True)
+    return torch.full((inputs["labels"].shape[0],), one, dtype=torch.int64)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import string
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -18,10 +16,9 @@ from ..errors import Problem, refused
 from ..markers import hookimpl
 from ..model.adapters import AdapterSwitch, restore_trainable
 from ..options import NoOptions, option
+from .adapter_folder import CONFIG_FILE, check_adapter_weights, fingerprint_of, naming_folder, read_adapter_config
 from .base import History, LiveHistory, TrainingRun
-from .below_adapter import MOVING, refuse_moved_base, refuse_prompt_learning, refuse_trained_base, require_adapter
-
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+from .below_adapter import refuse_moved_base, refuse_prompt_learning, refuse_trained_base, require_adapter
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,10 @@ class AdapterHistory(LiveHistory):
         assert folder is not None  # granted by the options
         self.folder = Path(folder)
         self.adapter = "sstoken_history"
-        self._peft_config = read_adapter_config(self.folder, self.folder_option)
-        self.fingerprint = _sha256(self.folder / WEIGHTS_FILE)
+        with naming_folder(self.folder_option):
+            self._peft_config = read_adapter_config(self.folder)
+            check_adapter_weights(self.folder, self._peft_config)
+            self.fingerprint = fingerprint_of(self.folder, self._peft_config)
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         asks = "history" if self.folder_option == "history_adapter" else self.folder_option
@@ -77,9 +76,10 @@ class AdapterHistory(LiveHistory):
         self.adapter = _free_name(model)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         training = [(module, module.training) for module in model.modules()]
+        names = frozenset(model.state_dict())
         try:
             result = model.load_adapter(self.folder, self.adapter, is_trainable=False, use_safetensors=True)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # PEFT says what does not fit in many ways
             raise refused(
                 f"{{{self.folder_option}}} {{folder!r}} does not fit the model: {{error}} Use an adapter that was "
                 "trained on the same base model.",
@@ -105,7 +105,7 @@ class AdapterHistory(LiveHistory):
         self._bytes = sum(p.nbytes for name, p in model.named_parameters() if self.adapter in name.split("."))
         del model.peft_config[self.adapter]
         # PEFT saves all adapter weights in the state dict except those of other adapters that it knows of.
-        model.register_state_dict_post_hook(functools.partial(_leave_out, self.adapter))
+        model.register_state_dict_post_hook(functools.partial(_leave_out, self.adapter, names))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise refused(
                 "No parameter of the model is trainable: load the adapter in training with is_trainable=True."
@@ -150,61 +150,6 @@ class AdapterHistory(LiveHistory):
                 module.p = 0.0
 
 
-def read_adapter_config(folder: Path, option: str = "history_adapter") -> dict[str, Any]:
-    """The adapter's configuration, after checking that the folder holds what is needed.
-
-    Args:
-        option: that names the folder.
-
-    Raises:
-        Refused: naming what is missing.
-    """
-    try:
-        is_folder = folder.is_dir()
-    except OSError:  # a name that is too long, for example
-        is_folder = False
-    if not is_folder:
-        raise refused(
-            f"{{{option}}} is {{folder!r}}, which is not a folder: set it to the folder of a saved PEFT adapter. "
-            "(One from a hub has to be downloaded first.)",
-            folder=str(folder)[:200],
-        )
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            hint = ""
-            if name == WEIGHTS_FILE and (folder / "adapter_model.bin").is_file():
-                hint = " It has adapter_model.bin, a pickle, which is not loaded: save it again with current PEFT."
-            raise refused(
-                f"{{{option}}} {{folder!r}} has no {{file}}, so it is not a saved PEFT adapter.{{hint}}",
-                folder=str(folder),
-                file=name,
-                hint=hint,
-            )
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise refused(
-            f"{{{option}}}: {{path!r}} is not valid JSON ({{error}}).", path=str(folder / CONFIG_FILE), error=error
-        ) from error
-    initialisation = config.get("init_lora_weights")
-    if isinstance(initialisation, str) and initialisation.startswith(MOVING):
-        raise refused(
-            f"{{{option}}} {{folder!r}} was initialised by {{initialisation!r}} (init_lora_weights), which changes "
-            "the base model below it: convert it to a plain LoRA when it is saved "
-            "(`path_initial_model_for_weight_conversion`), or use another adapter.",
-            folder=str(folder),
-            initialisation=initialisation,
-        )
-    if (bias := config.get("bias", "none")) != "none":
-        raise refused(
-            f"{{{option}}} {{folder!r}} was saved with biases (bias={{bias!r}}), which would replace those of the "
-            "base model in training: use an adapter without.",
-            folder=str(folder),
-            bias=bias,
-        )
-    return config
-
-
 def _free_name(model: Any) -> str:
     """A name that neither contains nor is part of another: PEFT looks for an adapter's name inside parameter names.
 
@@ -218,15 +163,15 @@ def _free_name(model: Any) -> str:
     )
 
 
-def _leave_out(adapter: str, _module: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
-    """Removes an adapter's weights from a state dict."""
-    for key in [key for key in state_dict if adapter in key.split(".")]:
-        del state_dict[key]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _leave_out(adapter: str, names: Collection[str], _module: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
+    """Removes an adapter's weights from a state dict, and gives the others the names that they had before it came."""
+    for key in list(state_dict):
+        parts = key.split(".")
+        if adapter in parts:
+            del state_dict[key]
+        elif "original_module" in parts and key not in names:
+            # What the adapter replaces as a whole (its `modules_to_save`) has moved below a wrapper.
+            state_dict[".".join(part for part in parts if part != "original_module")] = state_dict.pop(key)
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,9 @@ from ..data import BatchIndex, MicroBatch
 from ..data.loading import Lookup
 from ..errors import Problem
 from ..options import NoOptions
+
+if TYPE_CHECKING:
+    from .recorded import RecordedHistory
 
 
 def _discard(name: str, total: Tensor, count: Tensor) -> None: ...
@@ -31,6 +35,7 @@ class TrainingRun:
         any_process: whether it is true on any process; all must call it together.
         record: adds the mean `total / count` to the log; see `hookspecs.observe`.
         relies_on_history: whether nothing else orders the tokens, so that a sample without history has no selection.
+        folder: where the run keeps what it makes; None if nobody said.
     """
 
     precision: str = "no"
@@ -40,6 +45,7 @@ class TrainingRun:
     any_process: Callable[[bool], bool] = lambda mine: mine
     record: Callable[[str, Tensor, Tensor], None] = _discard
     relies_on_history: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class History(ABC):
         knows_any_text: whether it can score a batch that is not of the training data.
         below_adapter: whether it is the model below the adapter in training, whatever that has learned before.
         begins_as_model: whether it is the model itself before the first step, on a fresh adapter.
+        decided: what it came down to, if that was open before it saw the model.
     """
 
     kind = "history"
@@ -81,6 +88,7 @@ class History(ABC):
     knows_any_text: bool = False
     below_adapter: bool = False
     begins_as_model: bool = False
+    decided: str | None = None
 
     def __init__(self, options: Any, name: str = "history") -> None:
         self.options: Any = options
@@ -107,9 +115,31 @@ class History(ABC):
         return None
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether what is stored has still to be compared with what the earlier model says: then a batch with anything
+        stored gets a pass, and `verify` its results. Has to be the same on every process."""
+        return False
+
+    def verify(self, stored: Stored, log_probs: Tensor, response: Tensor) -> None:
+        """Compares what is stored with (B, S) `log_probs` of the earlier model, on the (B, S) bool `response` tokens.
+
+        Raises:
+            Refused: if they are not the same model's.
+        """
+
+    @property
     def records(self) -> bool:
         """Whether it wants the training data recorded before the first step."""
         return False
+
+    def will_record(self, has_adapter: bool) -> bool:
+        """The same, known before there is a model: whether the run has an adapter is."""
+        return self.records
+
+    @property
+    def recording(self) -> RecordedHistory | None:
+        """What keeps its recorded log-probabilities, if it has any."""
+        return None
 
     @property
     def runs(self) -> bool:
@@ -133,6 +163,19 @@ class History(ABC):
     def describe(self) -> Mapping[str, Any]:
         """What identifies this history, as JSON values. A run resumed with another description is refused."""
         return {}
+
+    @property
+    def known_as(self) -> str:
+        """The name under which checkpoints know it: runs with histories of one name and description may follow each
+        other."""
+        return self.name
+
+    def resume(self, description: Mapping[str, Any]) -> None:
+        """Told what `describe` had said when the checkpoint was saved that the run continues from, after `attach`.
+
+        Raises:
+            Refused: if it cannot go on from there. What only differs is refused without this.
+        """
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
         """Bytes that it takes, once attached, for data of so many documents and response tokens: on "device", "host"

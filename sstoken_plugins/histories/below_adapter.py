@@ -43,8 +43,9 @@ class BaseHistory(LiveHistory):
 
 
 WITHOUT_ADAPTER = (
-    "in full fine-tuning the earlier weights are gone after the first step. Train with LoRA or QLoRA; or set "
-    "{history} to 'recorded' or 'last_visit', which need no weights; or set {gamma} to 0 to select by attention alone."
+    "in full fine-tuning the earlier weights are gone after the first step. Set {history} to 'auto', which records "
+    "what the model says of the data before it, or to 'recorded' or 'last_visit', which need no weights either; or "
+    "train with LoRA or QLoRA; or set {gamma} to 0 to select by attention alone."
 )
 
 

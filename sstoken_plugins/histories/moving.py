@@ -125,7 +125,12 @@ class SnapshotHistory(_EarlierWeights):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         super().load_state_dict(state)
-        self._renewals.copy_(state["renewals"])
+        renewals = state.get("renewals")
+        if renewals is None or renewals.shape != () or renewals.dtype != torch.int64:
+            raise refused(
+                "The checkpoint's history does not say how often it was renewed: resume from another checkpoint."
+            )
+        self._renewals.copy_(renewals)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ..errors import Problem, refused
 from ..markers import hookimpl
 from ..model.adapters import has_adapter
 from ..options import NoOptions, option
-from ..store import DiskStore, StoreError, stored_bytes
+from ..store import DiskStore, StoreError, resolution, stored_bytes
+from ..store.codec import SMALLEST_LOG_PROB
 from .adapter import AdapterHistory, AdapterOptions
 from .base import History, LiveHistory, Stored, TrainingRun
 from .below_adapter import BaseHistory
@@ -27,12 +28,18 @@ from .stored import N_MISSING, VALUES, StoredHistory, StoreLookup
 
 logger = logging.getLogger(__name__)
 
+STORE_HELP = (
+    "Folder of the recorded log-probabilities; `sstoken record` fills it. With history 'auto' the run fills it, and "
+    "unset it is `sstoken-history` in the run's output folder."
+)
+# Stored values are this model's if, save for a few tokens, they are within so many times the noise that was measured
+# while recording (the 99th percentile of what another batch changes), or so many nats.
+TIMES_NOISE, SAME_IN_FLOAT32, SAME_IN_HALF, FEW = 3, 0.01, 0.1, 0.05
+
 
 @dataclass(frozen=True)
 class RecordedOptions(AdapterOptions):
-    history_store: str | None = option(
-        None, "Folder of the recorded log-probabilities; `sstoken record` fills it.", shown=True, folder=True
-    )
+    history_store: str | None = option(None, STORE_HELP, shown=True, folder=True)
     history_record: bool = option(False, "Record what the store lacks of the training data before the first step.")
     history_strict: bool = option(
         False, "Stop if a sample is not in the store, instead of computing its history while training."
@@ -61,7 +68,7 @@ class RecordedHistory(StoredHistory):
         assert options.history_store is not None  # granted by the options
         try:
             self.store = DiskStore(Path(options.history_store).expanduser())
-        except StoreError as error:
+        except (StoreError, RuntimeError) as error:  # "~somebody" may be nobody
             raise refused("{history_store}: {error}", error=error) from error
         if not self.store.exists and not options.history_record:
             raise refused(
@@ -72,6 +79,7 @@ class RecordedHistory(StoredHistory):
         self._live: LiveHistory | None = None
         self._adapter = AdapterHistory(options, name) if options.history_adapter else None
         self._warned = False
+        self._in_doubt = True
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         self._run = run
@@ -85,6 +93,10 @@ class RecordedHistory(StoredHistory):
             self._live = BaseHistory(NoOptions(), self.name)
         if self._live is not None:
             self._live.attach(model, run)
+
+    @property
+    def recording(self) -> RecordedHistory:
+        return self
 
     def lookup(self) -> Lookup:
         return StoreLookup(self.store)
@@ -104,6 +116,41 @@ class RecordedHistory(StoredHistory):
     @property
     def runs(self) -> bool:
         return self._live is not None
+
+    @property
+    def in_doubt(self) -> bool:
+        return self._in_doubt
+
+    def verify(self, stored: Stored, log_probs: Tensor, response: Tensor) -> None:
+        self._in_doubt = False
+        known = response & ~stored.values.isnan()
+        then, now = stored.values[known], log_probs[known].clamp(min=SMALLEST_LOG_PROB)
+        exact = self._made_by["precision"] == "float32, autocast no"
+        allowed = max(TIMES_NOISE * self.noise, SAME_IN_FLOAT32 if exact else SAME_IN_HALF)
+        difference = (then - now).abs()
+        n_off = int((difference > allowed + 2 * resolution(then)).sum())
+        if n_off > max(1, FEW * len(then)):
+            worst = int(difference.argmax())
+            raise refused(
+                "{history_store} is {folder!r}, but its log-probabilities are not this model's: {n} of {all} tokens "
+                "of the first micro-batch differ by more than {allowed:.3g} nats (one was recorded as {then:.3f} and "
+                "is {now:.3f} now). Weights, configuration, or the libraries that run the model are others than those "
+                "that it was recorded with. Record into another folder.",
+                folder=self.options.history_store,
+                n=n_off,
+                all=len(then),
+                allowed=allowed,
+                then=float(then[worst]),
+                now=float(now[worst]),
+            )
+
+    def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
+        if self._live is None:
+            self._in_doubt = False  # there is no earlier model any more that could be asked
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        if self._live is None:
+            self._in_doubt = False  # the model that continues is not the one that was recorded
 
     def active(self, model: nn.Module) -> AbstractContextManager[None]:
         """While open, the model computes what is to be recorded."""
@@ -158,9 +205,12 @@ class RecordedHistory(StoredHistory):
         self.store.refresh()
         self.noise = self.store.noise
 
+    def _how_to_record(self) -> Problem:
+        return Problem("Record them: run `sstoken record` again, or set {history_record} to True.")
+
     def _report(self, n_missing: int) -> None:
         where = "{n} samples of a micro-batch are not in the store {folder}"
-        record = "Record them: run `sstoken record` again, or set {history_record} to True."
+        record = self._how_to_record().template
         known = {"n": n_missing, "folder": self.store.folder}
         if self.options.history_strict:
             raise refused(f"{{history_strict}} is True and {where}. {record}", **known)
@@ -174,13 +224,13 @@ class RecordedHistory(StoredHistory):
             self._warned = True
             logger.warning(
                 "%d samples of a micro-batch are not in the store %s (more may follow, see "
-                "`sstoken/history_missing`): %s Record them: run `sstoken record` again, or set `history_record` to "
-                "True.",
+                "`sstoken/history_missing`): %s %s",
                 n_missing,
                 self.store.folder,
                 "their tokens are chosen without a history."
                 if self._live is None
                 else "each such micro-batch costs one more forward pass.",
+                self._how_to_record(),
             )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import Documents, MicroBatch
 from ..data.loading import Lookup
 from ..histories import History, TrainingRun
-from ..model.head import LogitsChunk, Statistic
+from ..model.logits import LogitsChunk, Statistic
 from ..options import NoOptions
 
 IF_STORED = " (none if it is stored)"

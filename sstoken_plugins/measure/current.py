@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..markers import hookimpl
-from ..model.head import LogitsChunk, entropy, is_top1
+from ..model.logits import LogitsChunk, entropy, is_top1
 from .base import Column, HeadStatistic, Measurement
 
 

@@ -16,7 +16,8 @@ class HistoryLogProbs(OwnPass):
     """`log p(token | tokens before)` under the history model, in nats.
 
     What the history has stored is taken from there, and the rest from a pass of the model as it was, if the history
-    can bring that back. If any process lacks a sample, all of them run that pass.
+    can bring that back. If any process lacks a sample, all of them run that pass. Once, at the beginning, such a pass
+    also tells whether what is stored is of this model.
     """
 
     needs = frozenset({"log_probs"})
@@ -31,12 +32,21 @@ class HistoryLogProbs(OwnPass):
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None
-        stored = self.history.stored(batch)
-        if stored is not None and not (self.history.runs and passes.agree(stored.n_missing > 0)):
+        history, stored = self.history, self.history.stored(batch)
+        if stored is None:
+            with history.active(passes.model):
+                return passes.log_probs(batch)
+        doubted = history.in_doubt
+        if not history.runs and not doubted:
             return stored.values
-        with self.history.active(passes.model):
+        wanted = (history.runs and stored.n_missing > 0) or (doubted and stored.n_missing < len(batch.index))
+        if not passes.agree(wanted):
+            return stored.values
+        with history.active(passes.model):
             live = passes.log_probs(batch)
-        return live if stored is None else torch.where(stored.values.isnan(), live, stored.values)
+        if doubted:
+            history.verify(stored, live, batch.documents.response)
+        return torch.where(stored.values.isnan(), live, stored.values) if history.runs else stored.values
 
     def compare(self, values: Tensor, known: Mapping[str, Tensor]) -> Tensor:
         assert self.history is not None

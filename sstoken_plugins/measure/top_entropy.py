@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..markers import hookimpl
-from ..model.head import LogitsChunk
+from ..model.logits import LogitsChunk
 from ..options import NoOptions, option
 from .base import Column, HeadStatistic, Measurement
 

@@ -53,8 +53,8 @@ class RankedMethod(Method):
     def denominator(self, counts: Counts, progress: Progress) -> Tensor:
         return keep_count(counts.n_response, self.options.rho)
 
-    def n_kept(self, counts: Counts, progress: Progress) -> Tensor:
+    def n_kept(self, counts: Counts, progress: Progress) -> Tensor | None:
         return self.denominator(counts, progress)
 
-    def controls(self, progress: Progress) -> Controls:
+    def controls(self, progress: Progress) -> Controls | None:
         return Controls(top="rho")

@@ -29,7 +29,8 @@ def sstoken_score(
 
     Args:
         rel: (B, S) retrospective excess loss of each token.
-        attention: (B, S) mass that each token's attention puts on its document's prompt, in [0, 1].
+        attention: (B, S) mass that each token's attention puts on its document's prompt, in [0, 1]. Counts as 0 in
+            documents without a prompt (`Documents.has_prompt`), where the other part alone decides.
         eligible: (B, S) bool, the response tokens that count; all if None.
 
     Returns:
@@ -44,7 +45,7 @@ def sstoken_score(
     if gamma < 1:
         if attention is None:
             raise refused("`attention` is None but {gamma} is {value}: pass it, or set {gamma} to 1.", value=gamma)
-        score = score + (1 - gamma) * attention
+        score = score + (1 - gamma) * torch.where(documents.broadcast(documents.has_prompt), attention, 0)
     return torch.where(eligible, score, 0)
 
 

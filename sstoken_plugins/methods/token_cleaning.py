@@ -75,13 +75,14 @@ class TokenCleaning(RankedMethod):
 
     def denominator(self, counts: Counts, progress: Progress) -> Tensor:
         if self.over_data:
-            return self.options.rho * counts.n_response
+            share: Tensor = self.options.rho * counts.n_response
+            return share
         return super().denominator(counts, progress)
 
     def n_kept(self, counts: Counts, progress: Progress) -> Tensor | None:
         return None if self.over_data else super().n_kept(counts, progress)
 
-    def controls(self, progress: Progress) -> Controls | None:  # type: ignore[override]
+    def controls(self, progress: Progress) -> Controls | None:
         return None if self.over_data else super().controls(progress)
 
 

@@ -2,7 +2,8 @@
 
 from .attention import PromptAttention
 from .forward import TokenForward, UnreadableHead, logits_forward, token_forward, unwrapped
-from .head import LogitsChunk, TokenLogProbs, token_log_probs
+from .head import TokenLogProbs, token_log_probs
+from .logits import LogitsChunk
 
 __all__ = [
     "LogitsChunk",

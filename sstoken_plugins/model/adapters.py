@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class AdapterSwitch:
@@ -104,11 +104,28 @@ def adapter_has_learned(model: Any) -> bool:
 
 def base_weights(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters below any adapter, under the names they have without one."""
-    adapters: set[str] = set()
-    if has_adapter(model):
-        adapters.update(model.peft_config)
-        model = model.get_base_model()
-    for name, parameter in model.named_parameters():
+    model, adapters = _below(model)
+    yield from _plain_names(model.named_parameters(), adapters)
+
+
+def base_buffers(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The same of the buffers that are saved with a model, such as the routing biases of some experts."""
+    model, adapters = _below(model)
+    kept = (
+        (f"{prefix}.{name}" if prefix else name, buffer)
+        for prefix, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    )
+    yield from _plain_names(kept, adapters)
+
+
+def _below(model: Any) -> tuple[Any, set[str]]:
+    return (model.get_base_model(), set(model.peft_config)) if has_adapter(model) else (model, set())
+
+
+def _plain_names(named: Iterable[tuple[str, Any]], adapters: set[str]) -> Iterator[tuple[str, Any]]:
+    for name, tensor in named:
         parts = name.split(".")
         if adapters.isdisjoint(parts):
-            yield ".".join(part for part in parts if part not in ("base_layer", "original_module")), parameter
+            yield ".".join(part for part in parts if part not in ("base_layer", "original_module")), tensor

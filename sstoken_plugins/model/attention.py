@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Documents
-from ..errors import refused
+from ..errors import Refused, refused
 
 
 class PromptAttention:
@@ -39,11 +39,7 @@ class PromptAttention:
         layers = attention_layers(model)
         name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
         if not layers:
-            raise refused(
-                "{attention_layer}: {name} does not run its attention through transformers' attention interface, so "
-                "the attention to the prompt cannot be read. Set {gamma} to 1 to select by the excess loss alone.",
-                name=name,
-            )
+            raise _unreadable(name)
         indices = sorted(layers)
         if layer == -1:
             layer = indices[-1]
@@ -65,7 +61,7 @@ class PromptAttention:
 
     @contextlib.contextmanager
     def record(self, documents: Documents) -> Iterator[list[Tensor]]:
-        """While open, a forward pass records the mass on the prompts of `documents`.
+        """While open, a forward pass records the mass on the prompts of `documents`: 0 for those without one.
 
         Only the forward pass itself records: gradient checkpointing runs the layer again in backward, with this
         closed.
@@ -75,7 +71,7 @@ class PromptAttention:
         """
         from transformers import modeling_utils
 
-        prompt = documents.prompt
+        prompt = documents.question
 
         # A forward that another library put in its place may import both where it runs.
         functions = self._namespace.get("ALL_ATTENTION_FUNCTIONS", modeling_utils.ALL_ATTENTION_FUNCTIONS)
@@ -114,14 +110,19 @@ class PromptAttention:
 
 
 def attention_layers(model: Any) -> dict[int, nn.Module]:
-    """The self-attention modules that go through transformers' attention interface, by layer index."""
-    return {
-        module.layer_idx: module
-        for module in model.modules()
-        if isinstance(getattr(module, "layer_idx", None), int)
-        and hasattr(getattr(module, "config", None), "_attn_implementation")
-        and _namespace(module)
-    }
+    """The self-attention modules that go through transformers' attention interface, by layer index.
+
+    Of a model that sees or hears, those of its language model.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
+    found: dict[int, nn.Module] = {}
+    for module in (language if isinstance(language, nn.Module) else whole).modules():
+        index = getattr(module, "layer_idx", None)
+        reads_interface = hasattr(getattr(module, "config", None), "_attn_implementation")
+        if isinstance(index, int) and reads_interface and _namespace(module):
+            found[index] = module
+    return found
 
 
 def _namespace(module: nn.Module) -> dict[str, Any]:
@@ -130,10 +131,37 @@ def _namespace(module: nn.Module) -> dict[str, Any]:
     A hybrid model has layers of linear attention beside it, in the same file and under similar names.
     """
     forward: Any = inspect.unwrap(type(module).forward)
-    uses_interface = "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
-    return forward.__globals__ if uses_interface else {}
+    return forward.__globals__ if _goes_through_the_interface(type(module)) else {}
+
+
+def _goes_through_the_interface(kind: type[nn.Module]) -> bool:
+    forward: Any = inspect.unwrap(kind.forward)
+    return "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
+
+
+def _unreadable(name: str) -> Refused:
+    return refused(
+        "{attention_layer}: {name} does not run its attention through transformers' attention interface, so the "
+        "attention to the prompt cannot be read. Set {gamma} to 1 to select by the excess loss alone.",
+        name=name,
+    )
 
 
 def _layer_count(model: Any, indices: list[int]) -> int:
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     return max(getattr(config, "num_hidden_layers", 0) or 0, indices[-1] + 1)
+
+
+def refuse_unreadable_attention(models: Sequence[type[nn.Module]]) -> None:
+    """Finds out by the classes of a model, before it is made, whether its attention can be read.
+
+    Args:
+        models: the class of the whole, and those of its parts that are defined elsewhere.
+
+    Raises:
+        Refused: if no module where they are defined goes through transformers' attention interface.
+    """
+    beside = [each for model in models for each in vars(sys.modules[model.__module__]).values()]
+    kinds = [each for each in beside if isinstance(each, type) and issubclass(each, nn.Module)]
+    if kinds and not any(_goes_through_the_interface(each) for each in kinds):
+        raise _unreadable(models[0].__name__)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
 from ..errors import refused
-from .head import STATISTICS, Statistic, TokenLogProbs, log_probs_of_logits, token_log_probs
+from .head import TokenLogProbs, log_probs_of_logits, token_log_probs
+from .logits import STATISTICS, Statistic
 
 Recorder = Callable[[Documents], contextlib.AbstractContextManager[list[Tensor]]]
 """Opened around a forward pass; its list then holds one (B, S) tensor of what was recorded."""
@@ -78,9 +79,9 @@ def token_forward(
     if len(captured) != 1:
         raise UnreadableHead(
             f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass, where once was "
-            "expected (another patch of its forward or loss may be in the way)"
+            "expected (another patch of its forward or loss may cause this)"
         )
-    return _result(captured[0], recorded, outputs)
+    return _result(captured[0], recorded, outputs, batch.documents)
 
 
 @torch.no_grad()
@@ -99,7 +100,8 @@ def logits_forward(
     batch = MicroBatch.of(inputs) if documents is None else MicroBatch(inputs, documents)
     with _recording(recorders, batch.documents) as recorded:
         outputs = model(**batch.model_inputs())
-    return _result(log_probs_of_logits(outputs.logits, batch.labels, batch.documents, statistics), recorded, outputs)
+    scores = log_probs_of_logits(outputs.logits, batch.labels, batch.documents, statistics)
+    return _result(scores, recorded, outputs, batch.documents)
 
 
 @contextlib.contextmanager
@@ -117,8 +119,12 @@ def _recording(recorders: Mapping[str, Recorder], documents: Documents) -> Itera
             )
 
 
-def _result(scores: TokenLogProbs, recorded: Mapping[str, list[Tensor]], outputs: Any) -> TokenForward:
-    found = {name: values[0].to(scores.log_probs.device) for name, values in recorded.items()}
+def _result(
+    scores: TokenLogProbs, recorded: Mapping[str, list[Tensor]], outputs: Any, documents: Documents
+) -> TokenForward:
+    response = documents.response.to(scores.log_probs.device)
+    # Rows of padding attend to nothing, of which some kernels make NaN.
+    found = {name: torch.where(response, values[0].to(response.device), 0) for name, values in recorded.items()}
     return TokenForward(scores.log_probs, {**scores.statistics, **found}, outputs)
 
 

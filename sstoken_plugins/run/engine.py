@@ -13,7 +13,7 @@ from ..histories import TrainingRun
 from ..measure import HeadStatistic, Measurement, OwnPass, TrainingPass
 from ..model import TokenForward, logits_forward, token_forward, unwrapped
 from ..model.forward import Recorder
-from ..model.head import STATISTICS, Statistic
+from ..model.logits import STATISTICS, Statistic
 from ..model.randomness import Randomness
 
 

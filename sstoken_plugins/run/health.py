@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..guard import origin
 from ..measure import Measurements
-from ..methods import Selection
+from ..methods import Method, Selection
 from ..model.transfer import to_host
+
+LARGEST_WEIGHT = 1e4
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,11 @@ class Health:
 
     Args:
         method: as which the method was chosen.
+        owner: the method.
     """
 
-    def __init__(self, method: str) -> None:
-        self._method = method
+    def __init__(self, method: str, owner: Method) -> None:
+        self._method, self._owner = method, owner
         self._watched: list[_Watched] = []
 
     def watch(self, selection: Selection, trained: Tensor, n_kept: int | None) -> None:
@@ -39,7 +43,9 @@ class Health:
         n_kept: how many tokens the method promised to keep at most, if it did.
         """
         documents, weights = selection.documents, selection.weights
-        sound = torch.isfinite(trained).all() & torch.isfinite(weights).all()
+        sound = torch.isfinite(trained).all() & (weights.abs() <= LARGEST_WEIGHT).all()
+        for values in selection.signals.values():
+            sound = sound & ~(documents.response & values.isnan()).any()
         for values in selection.measured.values():
             if values.is_floating_point():
                 sound = sound & torch.isfinite(values).all()
@@ -52,7 +58,8 @@ class Health:
 
     def check(self) -> None:
         """Raises:
-        FloatingPointError: if a log-probability or a weight of the step was not finite.
+        FloatingPointError: if a log-probability or a weight of the step was not finite, a weight too large to learn
+            with, or a signal not a number.
         RuntimeError: if the method kept more tokens than it promised, or if a batch's labels are not those that its
             data loader gave it.
         """
@@ -69,10 +76,19 @@ class Health:
         for name, values in measured.items():
             if values.is_floating_point():
                 require_finite(name, values, measured)
-        if not torch.isfinite(selection.weights).all():
+        who = f"Method {self._method!r} of {origin(type(self._owner))}"
+        for name, values in selection.signals.items():
+            if (selection.documents.response & values.isnan()).any():
+                raise FloatingPointError(
+                    f"Signal {name!r}, which method {self._method!r} reads, is not a number for a token in step "
+                    f"{step}: tokens cannot be ranked by it. Report this to its author."
+                )
+        largest = selection.weights.abs().max()
+        if not largest <= LARGEST_WEIGHT:
             raise FloatingPointError(
-                f"Method {self._method!r} gave a token a weight that is not finite in step {step}: nothing can be "
-                "learned with it. Bound its weights, or report this to its author."
+                f"{who} gave a token the weight {float(largest):g} in step {step}, and {LARGEST_WEIGHT:g} is the "
+                "largest that can be learned with: beside it no other token counts, and gradients overflow. Bound "
+                "what its `weights` returns, or report this to its author."
             )
         n_kept = int(selection.kept.sum())
         if watched.n_kept is not None and n_kept > watched.n_kept:

@@ -11,6 +11,7 @@ from .. import registry
 from ..config import SSTokenConfig
 from ..data import Counts, MicroBatch, Progress
 from ..errors import Problem, Refused, refuse, refused
+from ..guard import checked
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
@@ -26,6 +27,7 @@ class Plan:
         signals: all that the method may read, by name.
         measurements: all that the signals may need, each after those that it needs itself.
         history: the earlier version of the model; None if nothing needs it.
+        relies_on_prompt: whether nothing but the attention to the prompt orders the tokens.
         relies_on_history: whether nothing else orders the tokens, so that a sample without history has no selection.
 
     Raises:
@@ -45,6 +47,9 @@ class Plan:
         }
         self.relies_on_history = bool(self.signals) and all(
             signal.zero_without_history for signal in self.signals.values()
+        )
+        self.relies_on_prompt = bool(self.signals) and all(
+            "attention" in signal.needs for signal in self.signals.values()
         )
         self.history: History | None = None
         if config.reads_history:
@@ -103,6 +108,7 @@ class Plan:
         divisor, counts = self._config.divisor, batch.counts
         n_response = counts.n_response
         per_document: Tensor | None = self.method.denominator(counts, progress)
+        checked("method", self._config.strategy, self.method, "denominator", per_document, n_response)
         if divisor == "response":
             per_document = n_response
         elif divisor == "samples":
@@ -140,14 +146,17 @@ class Plan:
         """The selection that follows from measurements.
 
         Raises:
-            TypeError: if the method or a signal returns something else than one number for each token.
+            PluginError: if the method or a signal fails, or returns something else than one number for each token.
         """
+        documents, progress = measured.documents, measured.progress
+        name = self._config.strategy
+        ids = documents.ids
         signals = {
-            name: self._checked("signal", name, self.signals[name](measured), measured)
-            for name in self.method.signals(measured.progress)
+            each: checked("signal", each, self.signals[each], "__call__", self.signals[each](measured), ids)
+            for each in self.method.signals(progress)
         }
-        weights = self.method.weights(signals, measured.documents, measured.progress)
-        weights = self._checked("method", self._config.strategy, weights, measured)
+        weights = self.method.weights(signals, documents, progress)
+        weights = checked("method", name, self.method, "weights", weights, ids)
         if self.is_anchored:
             weights = weights + k3_weights(
                 measured.log_probs, measured["history"], self._config.anchor_weight, self._config.anchor_clip
@@ -165,14 +174,3 @@ class Plan:
                 "before the data loader is made (`TokenSelector.data_weights`)."
             )
         return weights
-
-    def _checked(self, kind: str, name: str, values: Tensor, measured: Measurements) -> Tensor:
-        expected = measured.documents.ids.shape
-        if not isinstance(values, Tensor) or values.shape != expected:
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
-            where = type(self.method if kind == "method" else self.signals[name]).__module__
-            raise TypeError(
-                f"The {kind} {name!r} of {where} returned {got}, where one number for each token was expected: shape "
-                f"{tuple(expected)}."
-            )
-        return values

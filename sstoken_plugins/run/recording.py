@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..data import BatchIndex, Documents, MicroBatch
+from ..data import IGNORE_INDEX, OWN_ENTRIES, BatchIndex, Documents, MicroBatch
 from ..errors import refused
 from ..histories.recorded import RecordedHistory
 from ..histories.reference import ReferenceRecording
@@ -28,6 +30,11 @@ class Recorder:
         self.history = history
         self._without_prompts = without_prompts
         self._measured = False
+
+    @property
+    def copies(self) -> int:
+        """How many times an answer is recorded."""
+        return 2 if self._without_prompts else 1
 
     def record(self, passes: Passes, batch: MicroBatch) -> int:
         """Records a batch, while the model still is what it was.
@@ -64,7 +71,13 @@ class Recorder:
         return log_probs.cpu()
 
     def _noise(self, passes: Passes, batch: MicroBatch, log_probs: Tensor) -> float:
-        """How far the first documents' log-probabilities move when each is scored alone: the 99th percentile."""
+        """How far log-probabilities move when they are scored in a batch of another shape: the 99th percentile.
+
+        The first documents are scored alone; where not only tokens belong to them, the whole batch with some padding.
+        """
+        if any(name.startswith("pixel_values") for name in batch.inputs):
+            again = batch.index.gather(self._score(passes, _padded(batch))[:, : batch.labels.shape[1]])
+            return float((again - log_probs).abs().quantile(0.99))
         ids = Documents.from_batch(batch.inputs).ids
         alone = []
         for number in sorted(set(ids.flatten()[batch.index.tokens.to(ids.device)].tolist()))[:NOISE_DOCUMENTS]:
@@ -73,3 +86,16 @@ class Recorder:
             alone.append(BatchIndex.of(one).gather(self._score(passes, MicroBatch.of(one))))
         again = torch.cat(alone)
         return float((again - log_probs[: len(again)]).abs().quantile(0.99))
+
+
+def _padded(batch: MicroBatch) -> MicroBatch:
+    """The same with padding behind every row."""
+    fill = {"labels": IGNORE_INDEX}
+    inputs: dict[str, Any] = {}
+    for name, value in batch.inputs.items():
+        if name.startswith(OWN_ENTRIES):
+            continue
+        if isinstance(value, Tensor) and value.shape == batch.labels.shape:
+            value = torch.nn.functional.pad(value, (0, NOISE_DOCUMENTS), value=fill.get(name, 0))
+        inputs[name] = value
+    return MicroBatch.of(inputs)

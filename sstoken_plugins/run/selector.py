@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..config import SSTokenConfig
-from ..data import IGNORE_INDEX, DataWeights, MicroBatch, Progress
+from ..data import IGNORE_INDEX, BatchIndex, DataWeights, MicroBatch, Progress
+from ..data.checks import check_form, check_values
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
+from ..guard import blame
 from ..histories import History, TrainingRun
-from ..histories.recorded import RecordedHistory
 from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
-from ..model.head import output_head, vocabulary_size
+from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
 from .engine import Engine
 from .health import Health, require_finite
@@ -48,6 +49,7 @@ class TokenSelector:
         Refused: for what the chosen method and history can tell without the model.
     """
 
+    @blame()
     def __init__(self, config: SSTokenConfig) -> None:
         self.config = config
         self.metrics = Metrics()
@@ -58,16 +60,22 @@ class TokenSelector:
         self.data_weights: DataWeights | None = None
         self._engine = Engine(self.plan.measurements)
         self._loss = LossPath(config, self.plan.selects)
-        self._health = Health(config.strategy)
+        self._health = Health(config.strategy, self.method)
         self._model: nn.Module | None = None
         self._run = TrainingRun()
-        self._vocabulary = self._passes = 0
+        self._vocabulary = self._passes = self.n_tokens = 0
 
     @property
     def needs(self) -> frozenset[str]:
         """The measurements that may be taken at any step."""
         return frozenset(self.plan.measurements)
 
+    @property
+    def summary(self) -> str:
+        """One line that says what was chosen and, once attached, what the history came down to."""
+        return self.config.summary(None if self.history is None else self.history.decided)
+
+    @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
         """Prepares the model, before it is wrapped for distributed training.
 
@@ -78,6 +86,7 @@ class TokenSelector:
             Refused: if this model cannot serve what was asked for.
         """
         self._vocabulary = vocabulary_size(output_head(model))
+        self.n_tokens = known_tokens(model)
         self._run = dataclasses.replace(
             run or TrainingRun(), record=self.metrics.record, relies_on_history=self.plan.relies_on_history
         )
@@ -97,9 +106,11 @@ class TokenSelector:
     @property
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
-        history = self.history.lookup() if self.history is not None else None
-        return BatchLookup(history, *(each.lookup() for each in self.plan.measurements.values()), self.data_weights)
+        of_history = self.history.lookup() if self.history is not None else None
+        others = (each.lookup() for each in self.plan.measurements.values())
+        return BatchLookup(self.n_tokens, of_history, *others, self.data_weights)
 
+    @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
         """What a micro-batch adds to the number that its optimizer step's loss is divided by: a scalar.
 
@@ -128,8 +139,12 @@ class TokenSelector:
             Refused: if it has to be, and the options or the method exclude it.
         """
         self._require_attached()
+        check_form(inputs)
+        if inputs["labels"].device.type == "cpu" and BatchIndex.carried_by(inputs) is None:
+            check_values(inputs, self.n_tokens)  # what the data loader has made was looked at there
         return self._loss.is_framework(model, inputs)
 
+    @blame()
     def forward(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[TokenForward, Selection]:
         """The training pass of a micro-batch, and what to learn from it.
 
@@ -152,6 +167,7 @@ class TokenSelector:
         forward, known = self._engine.training_pass(model, batch, self.plan.needs_at(progress), n_kept)
         return forward, self._learn(batch, known, progress, forward.log_probs, n_kept)
 
+    @blame()
     def filtered_labels(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> tuple[Tensor, Selection]:
         """The labels that are left when the dropped tokens have lost theirs, (B, S) int64, and the selection.
 
@@ -167,11 +183,13 @@ class TokenSelector:
         selection = self._learn(batch, known, progress, known["log_probs"], self._n_kept(batch, progress))
         return torch.where(selection.kept, inputs["labels"], IGNORE_INDEX), selection
 
+    @blame()
     @torch.no_grad()
     def select(self, measured: Measurements) -> Selection:
         """The selection that follows from known measurements; runs no model."""
         return self.plan.select(measured)
 
+    @blame()
     @torch.no_grad()
     def inspect(self, model: nn.Module, inputs: Mapping[str, Any], step: int) -> Selection:
         """What `forward` would select, without learning from it: no gradient, no metric, no random number drawn, no
@@ -193,13 +211,14 @@ class TokenSelector:
         Raises:
             Refused: if these options read none.
         """
-        if not isinstance(self.history, RecordedHistory):
+        recording = self.history.recording if self.history is not None else None
+        if recording is None:
             raise refused(
                 "Nothing to record: these options ({summary}) read no recorded history. Set {history} to 'recorded', "
                 "and {strategy} to one that reads it.",
-                summary=self.config.summary(),
+                summary=self.summary,
             )
-        return Recorder(self.history, "unprompted" in self.needs)
+        return Recorder(recording, "unprompted" in self.needs)
 
     def reference_recorder(self, folder: str) -> Recorder:
         """What fills the store of a reference from the attached model as it is, whatever the options read.
@@ -211,11 +230,13 @@ class TokenSelector:
         assert self._model is not None
         return Recorder(ReferenceRecording(folder, self._model, self._run), without_prompts=False)
 
+    @blame()
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
         self.uses_framework_loss(model, inputs)
         return recorder.record(self._engine.passes(model), MicroBatch.of(inputs))
 
+    @blame()
     def step_end(self, step: int, epoch: float | None = None) -> None:
         """To be called after every optimizer step; `step` counts them from 1, `epoch` is how many were done.
 
@@ -229,6 +250,7 @@ class TokenSelector:
                 "trainer class computes the loss itself. Remove that one, or switch token selection off."
             )
         self._passes = 0
+        self.metrics.step_end()
         self._health.check()
         if self.history is not None and self._model is not None:
             self.history.step_end(self._model, step, epoch)
@@ -238,16 +260,24 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        history = dict(self.history.describe()) if self.history else {}
         others = {name: dict(each.identity()) for name, each in self.plan.measurements.items()}
-        history |= {name: identity for name, identity in others.items() if identity}
-        return {"config": self.config.to_dict(), "history": history}
+        identities = {name: identity for name, identity in others.items() if identity}
+        if self.history is None:
+            return {"config": self.config.to_dict(), "history": identities}
+        config = self.config.to_dict()
+        if self.history.known_as != self.config.history:
+            own = {each.name for each in dataclasses.fields(self.history.options)}
+            config = {name: value for name, value in config.items() if name not in own}
+            config["history"] = self.history.known_as
+        return {"config": config, "history": {**self.history.describe(), **identities}}
 
+    @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
         history = self.history.state_dict() if self.history is not None else {}
         return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
 
+    @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores `state_dict`."""
         mine = {name: value for name, value in state.items() if not name.startswith("method.")}
@@ -273,6 +303,8 @@ class TokenSelector:
         self._passes += 1
         selection = self.select(measured)
         self._health.watch(selection, trained, n_kept)
+        response = batch.documents.response
+        self.metrics.record_in_step("loss_all", -torch.where(response, trained, 0).sum(), response.sum())
         self.method.observe(selection)
         registry.plugin_manager().hook.observe(selection=selection, record=self.metrics.record)
         return selection

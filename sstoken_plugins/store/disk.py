@@ -67,11 +67,20 @@ class DiskStore:
         """
         assert self.made_by is not None
         for name, value in made_by.items():
-            if self.made_by.get(name) != value:
+            was = self.made_by.get(name)
+            if isinstance(value, Mapping) and isinstance(was, Mapping):
+                # Another version of a library may know entries that this one does not.
+                of = f"{name} ({{}})"
+                others = [
+                    (of.format(key), was[key], value[key]) for key in value if was.get(key, value[key]) != value[key]
+                ]
+            else:
+                others = [] if was == value else [(name, was, value)]
+            for what, theirs, ours in others[:1]:
                 raise StoreError(
-                    f"The store {self.folder} was made with another {name}: {self.made_by.get(name)!r}, where this "
-                    f"run has {value!r}. Its log-probabilities mean nothing here. Record into another folder, or "
-                    "train with what the store was made with."
+                    f"The store {self.folder} was made with another {what}: {theirs!r}, where this run has {ours!r}. "
+                    "Its log-probabilities mean nothing here. Record into another folder, or train with what the "
+                    "store was made with."
                 )
 
     # Reading
@@ -152,9 +161,13 @@ class DiskStore:
         self._sort()
 
     def refresh(self) -> None:
-        """Takes in what other processes wrote meanwhile."""
+        """Takes in what other processes wrote meanwhile.
+
+        Raises:
+            StoreError: if that is damaged.
+        """
         if self.exists:
-            self._open(verify=False)
+            self._open(verify=True)
 
     # Files
 

@@ -30,7 +30,7 @@ _STALE_SECONDS = 24 * 3600.0
 
 
 class StoreError(ValueError):
-    """The folder is no store, is damaged, or was made by another model."""
+    """The folder is not a history store, is damaged, or was made by another model."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def is_store(folder: Path) -> bool:
         others = [path.name for path in folder.iterdir() if not path.name.startswith(ours)]
         if others and not (folder / MANIFEST).exists():
             raise StoreError(
-                f"{folder} has no {MANIFEST}, but other files such as {sorted(others)[0]!r}: it is no store, "
-                "or its head was lost. Nothing was changed. Give a folder that does not exist yet."
+                f"{folder} has no {MANIFEST}, but other files such as {sorted(others)[0]!r}: it is not a history "
+                "store, or its head was lost. Nothing was changed. Give a folder that does not exist yet."
             )
     elif is_there:
         raise StoreError(f"{folder} is a file, not the folder of a store. Give another path.")
@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         body = {name: value for name, value in content.items() if name != "sha256"}
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}): {lost}") from error
     if content.get("format") == 1:
         raise StoreError(
@@ -111,13 +111,20 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> None:
     """Unless another writer does so at this moment."""
     body = {"format": FORMAT, "made_by": dict(made_by)}
     text = json.dumps({**body, "sha256": digest(body)}, indent=2) + "\n"
-    with _unfinished(folder) as path:
-        path.write_text(text, encoding="utf-8")
-        try:
-            os.link(path, folder / MANIFEST)  # unlike a rename, never replaces what another writer made
-        except OSError:  # there already, or a file system without links, such as a mounted cloud drive
-            if not (folder / MANIFEST).exists():
-                os.replace(path, folder / MANIFEST)
+    try:
+        with _unfinished(folder) as path:
+            path.write_text(text, encoding="utf-8")
+            try:
+                os.link(path, folder / MANIFEST)  # unlike a rename, never replaces what another writer made
+            except OSError:  # there already, or a file system without links, such as a mounted cloud drive
+                if not (folder / MANIFEST).exists():
+                    os.replace(path, folder / MANIFEST)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"The store {folder} could not be begun ({_reason(error)}): nothing was recorded. Make room, mend the "
+            "cause, or give another folder.",
+        ) from error
 
 
 def read_shard(path: Path, made_by: Mapping[str, Any], verify: bool) -> Shard:
@@ -139,6 +146,7 @@ def read_shard(path: Path, made_by: Mapping[str, Any], verify: bool) -> Shard:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             keys, lengths, blocks = (file.get_tensor(name) for name in ("keys", "lengths", "blocks"))
+            noise = float(metadata.get("noise", 0))
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror or error}).") from error
     except StoreError:
@@ -150,11 +158,14 @@ def read_shard(path: Path, made_by: Mapping[str, Any], verify: bool) -> Shard:
             f"{path} belongs to a store that was made by another model, or by another version: take it out of "
             f"{path.parent}."
         )
+    formats = tuple(str(tensor.dtype).removeprefix("torch.") for tensor in (keys, lengths, blocks))
+    if formats != ("int64", "int32", "uint8") or {keys.dim(), lengths.dim(), blocks.dim()} != {1}:
+        raise StoreError(f"{path} is damaged: its parts are not those of a store. {again}")
     lengths = lengths.long()
     sizes = block_sizes(lengths)
     if keys.shape != lengths.shape or bool((lengths < 1).any()) or blocks.shape != (int(sizes.sum()),):
         raise StoreError(f"{path} is damaged: its parts do not fit together. {again}")
-    return Shard(path, keys, sizes.cumsum(0) - sizes, lengths, blocks, float(metadata.get("noise", 0)))
+    return Shard(path, keys, sizes.cumsum(0) - sizes, lengths, blocks, noise)
 
 
 def write_shard(
@@ -178,13 +189,11 @@ def write_shard(
                 os.fsync(file.fileno())
             os.replace(path, final)
     except OSError as error:
-        full = error.errno == errno.ENOSPC
         raise OSError(
             error.errno,
             f"{len(content) / 1e6:.1f} MB of log-probabilities could not be written to {folder} "
-            f"({'the disk is full' if full else error.strerror}). What was recorded before is safe: "
-            + ("make room" if full else "mend the cause")
-            + " and start again, recording goes on where it stopped.",
+            f"({_reason(error)}). What was recorded before is safe: make room, or fix the cause, and start again; "
+            "recording resumes where it stopped.",
         ) from error
     return final
 
@@ -192,6 +201,10 @@ def write_shard(
 def _shown(folder: Path) -> str:
     text = str(folder)
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _reason(error: OSError) -> str:
+    return "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror)
 
 
 def digest(content: Mapping[str, Any]) -> str:

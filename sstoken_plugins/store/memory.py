@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import BatchIndex
+from ..errors import refused
 from .codec import block_sizes, decode, encode
 
 
@@ -48,13 +49,24 @@ class MemoryStore:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Raises:
-        ValueError: if the tensors do not fit together.
+        Refused: if they are not the tensors of a store, or do not fit together.
         """
-        keys, lengths, blocks = state["keys"], state["lengths"].long(), state["blocks"]
-        if keys.shape != lengths.shape or blocks.shape != (int(block_sizes(lengths).sum()),):
-            raise ValueError(
-                f"The store of log-probabilities has {len(keys)} documents, {len(lengths)} lengths and {len(blocks)} "
-                "bytes, which do not fit together."
+        keys, lengths, blocks = (state.get(name) for name in ("keys", "lengths", "blocks"))
+        if keys is None or lengths is None or blocks is None:
+            raise refused(
+                "The checkpoint holds no log-probabilities of earlier visits: resume from another checkpoint."
+            )
+        whole = keys.dtype == torch.int64 and lengths.dtype == torch.int32 and blocks.dtype == torch.uint8
+        lengths = lengths.long()
+        if not whole or keys.dim() != 1 or keys.shape != lengths.shape or bool((lengths < 1).any()) or (
+            blocks.shape != (int(block_sizes(lengths).sum()),)
+        ):  # fmt: skip
+            raise refused(
+                "The checkpoint's log-probabilities of earlier visits have {n} documents, {lengths} lengths and "
+                "{bytes} bytes, which do not fit together: resume from another checkpoint.",
+                n=keys.numel(),
+                lengths=lengths.numel(),
+                bytes=blocks.numel(),
             )
         self._entries, self._used = {}, 0
         self._put(keys, lengths, blocks)

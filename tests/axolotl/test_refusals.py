@@ -32,7 +32,7 @@ def refused(settings, match, **changes):
         ({"rho": 0.0}, r"`rho` is 0.0.*\(0, 1\]"),
         ({"rho": "much"}, r"sstoken\.rho"),
         ({"gamma": 1.5}, r"`gamma` is 1.5.*\[0, 1\]"),
-        ({"history": "bass"}, r"`history` is 'bass'.*Known: adapter, base"),
+        ({"history": "bass"}, r"`history` is 'bass'.*Known: adapter, auto, base"),
         ({"strategy": "best"}, r"`strategy` is 'best'.*Known: full, grounded, random, signal, sstoken"),
         ({"strategy": "signal", "signal": "noize"}, r"`signal` is 'noize'.*Known: .*noise"),
         ({"history": "adapter"}, r"`history_adapter` is not set"),
@@ -51,14 +51,22 @@ def test_block(settings, no_model, block, match):
         ({"reward_model": True}, r"`reward_model` is True"),
         ({"process_reward_model": True}, r"`process_reward_model` is True"),
         ({"orpo_alpha": 0.1}, r"`orpo_alpha` is 0.1"),
-        ({"use_eaft": True}, r"`use_eaft` is True.*`entropy`"),
-        ({"torch_compile": True}, r"`torch_compile` is True"),
+        ({"use_eaft": True}, r"`use_eaft` is True.*`strategy: eaft`"),
         ({"relora": True, "jagged_restart_steps": 2}, r"`relora` is True"),
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
         ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
-        ({"train_on_inputs": True}, r"`train_on_inputs` is True.*`gamma` to 1"),
-        ({"adapter": None}, r"`history` is 'base' but `adapter` is not set.*'last_visit'.*`gamma` to 0"),
-        ({"pretraining_dataset": [{"path": "x", "type": "pretrain"}], "datasets": None}, r"`pretraining_dataset` is"),
+        (
+            {"train_on_inputs": True, "sstoken": {"gamma": 0.0}, "datasets": [{"path": "x", "type": "alpaca"}]},
+            r"`train_on_inputs` is True.*`gamma` above 0",
+        ),
+        (
+            {"adapter": None, "sstoken": {"history": "base"}},
+            r"`history` is 'base' but `adapter` is not set.*'auto'.*'last_visit'.*`gamma` to 0",
+        ),
+        (
+            {"adapter": None, "streaming": True, "max_steps": 2},
+            r"`history` is 'auto', which in full fine-tuning .* a stream.*'last_visit'",
+        ),
         (
             {"plugins": [SSTOKEN, "axolotl.integrations.diffusion.DiffusionPlugin"]},
             r"`plugins` has 'axolotl.integrations.diffusion.DiffusionPlugin'",
@@ -76,8 +84,8 @@ def test_settings(settings, no_model, changes, match):
 
 def test_all_is_said_at_once(settings, no_model):
     refused(settings, r"(?s)`rho` is 0.0.*`gamma` is 2.0", sstoken={"rho": 0.0, "gamma": 2.0})
-    changes = {"use_eaft": True, "torch_compile": True, "train_on_inputs": True}
-    refused(settings, r"(?s)`use_eaft`.*`torch_compile`.*`train_on_inputs`", **changes)
+    changes = {"use_eaft": True, "orpo_alpha": 0.1, "sstoken": {"history": "base"}}
+    refused(settings, r"(?s)`orpo_alpha`.*`use_eaft`.*`adapter` is not set", adapter=None, **changes)
 
 
 def test_context_parallelism(settings, no_model, monkeypatch):
@@ -86,15 +94,17 @@ def test_context_parallelism(settings, no_model, monkeypatch):
     refused(settings, r"context_parallel_size|ring_flash_attn", context_parallel_size=2)
 
 
-def test_plain_text(settings, no_model, tmp_path):
+def test_plain_text_by_attention_alone(settings, no_model, tmp_path):
     texts = write(tmp_path / "texts.jsonl", [{"text": "w1 w2 w3"}])
-    refused(settings, r"`type: completion`.*`chat_template`", datasets=data(texts, type="completion"))
+    block = {"gamma": 0.0}
+    refused(settings, r"`type: completion`.*`chat_template`", datasets=data(texts, type="completion"), sstoken=block)
 
 
 def test_data_that_turn_out_to_have_no_prompts(settings, chats):
     rows = chats.with_name("tokenised.jsonl")
     write(rows, [{"input_ids": [6, 7, 8], "labels": [6, 7, 8], "attention_mask": [1, 1, 1]}] * 8)
-    refused(settings, r"All of the first 8 samples have a label on every token", datasets=data(rows, type=None))
+    block = {"gamma": 0.0}
+    refused(settings, r"All of the first 8 samples have no prompt", datasets=data(rows, type=None), sstoken=block)
 
 
 def test_foreign_adapter(settings, adapters, tmp_path):

@@ -40,6 +40,12 @@ def response_of(labels, row, columns):
     return [column for column in columns[1:] if labels[row, column] != IGNORE]
 
 
+def has_prompt(labels, row, columns):
+    """Whether a token without label, other than the first, comes before one that is trained."""
+    response = response_of(labels, row, columns)
+    return any(column not in response and column < response[-1] for column in columns[1:]) if response else False
+
+
 def how_many(n, rho):
     """The smallest k with k / n >= rho."""
     k = 0
@@ -74,7 +80,8 @@ def select(labels, rel, attention, rho, gamma, attention_mask=None, position_ids
         response = response_of(labels, row, columns)
         if not response:
             continue
-        ranked = scores([rel[row, c].item() for c in response], [attention[row, c].item() for c in response], gamma)
+        to_prompt = [attention[row, c].item() if has_prompt(labels, row, columns) else 0.0 for c in response]
+        ranked = scores([rel[row, c].item() for c in response], to_prompt, gamma)
         for place in best(ranked, rho):
             weights[row, response[place]] = 1
     return weights

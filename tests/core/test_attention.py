@@ -16,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sstoken_plugins import Documents, PromptAttention
 
+from .layouts import LAYOUTS, laid_out
 from .tiny import VOCABULARY, tiny
 
 SDPA_AND_EAGER = [
@@ -278,3 +279,19 @@ def test_a_patched_forward_that_imports_the_interface_itself(monkeypatch):
     expected = mass()
     monkeypatch.setattr(attention, "forward", namespace["forward"])
     torch.testing.assert_close(mass(), expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("loses_label", [False, True])
+def test_a_document_without_prompt_attends_to_none(layout, loses_label):
+    """Its first token is no response, since nothing predicts it, and no prompt either: with a label or without."""
+    model = shared("llama")
+    batch = laid_out(layout, [([5, 9, 11, 7], [True] * 4), ([8, 4, 6, 9], [False, False, True, True])])
+    if loses_label:
+        batch["labels"][Documents.from_batch(batch).positions == 0] = -100
+    documents = Documents.from_batch(batch)
+    with PromptAttention(model, -1).record(documents) as recorded, torch.no_grad():
+        model(**{name: value for name, value in batch.items() if name != "labels"}, use_cache=False)
+    without, asks = (documents.ids[batch["input_ids"] == first][0] for first in (5, 8))
+    assert not recorded[0][documents.ids == without].any()
+    assert (recorded[0][documents.ids == asks] > 0).all()

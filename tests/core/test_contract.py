@@ -21,7 +21,7 @@ STEPS = 3
 # Options that a method cannot do without, and others that take it another way. The defaults are always tried.
 REQUIRED = {
     "signal": {"signal": "rel"},
-    "psft": {"history": "snapshot"},
+    "psft": {"history": "snapshot", "refresh_steps": 2.0},
     "rho1": {"reference_adapter": references.adapter()},
     "token_cleaning": references.over_data(),
     "forgetting": references.over_data(),

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_report", "sstoken_commands",
+    "sstoken_audit",
 )  # fmt: skip
 ENTRY_POINTS = {
     "report": "sstoken_report.plugin",

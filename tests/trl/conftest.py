@@ -66,7 +66,13 @@ def make_trainer(model_dir, lora, dataset, tmp_path):
     def build(cls=SSTokenSFTTrainer, *, model=None, peft_config=lora, train_dataset=dataset, **options):
         named = {
             key: options.pop(key)
-            for key in ("eval_dataset", "compute_loss_func", "quantization_config")
+            for key in (
+                "eval_dataset",
+                "compute_loss_func",
+                "quantization_config",
+                "processing_class",
+                "formatting_func",
+            )
             if key in options
         }
         defaults = {

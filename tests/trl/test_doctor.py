@@ -133,10 +133,10 @@ def test_it_is_fine_without_weights(config, no_weights, capsys, tmp_path):
 
 
 def test_all_that_is_wrong_is_said_at_once(config, no_weights, capsys, tmp_path):
-    bad = {"loss_type": "dft", "sstoken_loss": "own", "use_peft": False, "completion_only_loss": False}
+    bad = {"loss_type": "dft", "sstoken_loss": "own", "use_peft": False, "sstoken_history": "snapshot"}
     status, found = as_json(capsys, config(**bad))
     assert status == 1
-    for name in ("`loss_type`", "`sstoken_loss` is 'own'", "there is no adapter", "`completion_only_loss` is False"):
+    for name in ("`loss_type`", "`sstoken_loss` is 'own'", "there is no adapter"):
         assert any(name in problem for problem in found["problems"]), name
     # Options that can't be are no reason to look at nothing else.
     status, found = as_json(capsys, config(sstoken_rho=2, sstoken_gamma=-1, torch_compile=True))
@@ -183,6 +183,30 @@ def test_what_is_worth_knowing(config, dataset, tmp_path):
     assert found.healthy, found.problems
     assert any("The model has dropout" in note for note in found.notes)
     assert any("no sample is seen twice" in note for note in found.notes)
+
+
+def test_full_fine_tuning_says_what_will_be_recorded(config, make_trainer, tmp_path):
+    """Before there is a folder; and as much as the run then takes."""
+    full = {"use_peft": None, "lora_r": None, "lora_target_modules": None, "lora_dropout": None}
+    found = examine(config(**full))
+    assert found.healthy, found.problems
+    assert "history=auto (start model, recorded)" in found.selection
+    assert any("recorded before the first step" in note for note in found.notes)
+    assert not (tmp_path / "out").exists()
+    make_trainer(peft_config=None).train()
+    [store] = (tmp_path / "out" / "sstoken-history").iterdir()
+    assert 0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 1000
+    assert "history=auto (base)" in examine(config()).selection
+
+
+@pytest.mark.parametrize(("changes", "advice"), [({"completion_only_loss": False}, "`completion_only_loss` True")])
+def test_data_without_a_prompt(config, changes, advice):
+    found = examine(config(**changes))
+    assert found.healthy, found.problems
+    assert found.data.without_prompt == found.data.samples
+    [note] = [note for note in found.notes if "All of 24 samples have no prompt" in note]
+    assert advice in note
+    assert any("alone" in problem for problem in examine(config(**changes, sstoken_gamma=0.0)).problems)
 
 
 @pytest.mark.parametrize("argv", [[], ["no-such.yaml"], ["--sstoken_roh", "1"], ["--help-me"]], ids=str)

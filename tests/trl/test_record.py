@@ -33,6 +33,17 @@ def test_record_then_train(config, tmp_path, capsys):
     assert first["sstoken/rel_kept"] == 0 < second["sstoken/rel_kept"]
 
 
+def test_full_fine_tuning_without_a_store_of_ones_own(config, settings, tmp_path, capsys):
+    """Where the training would record too: in the run's output."""
+    full = {
+        name: value for name, value in settings.items() if name not in ("use_peft", "lora_r", "lora_target_modules")
+    }
+    config.write_text(yaml.safe_dump(full))
+    assert record(["--config", str(config)]) == 24
+    train(["--config", str(config), "--sstoken"])
+    assert "History recorded: 0 new samples, 24 in all" in capsys.readouterr().out
+
+
 def test_another_model_is_refused(config, tmp_path, adapters):
     record(["--config", str(config)])
     head = (tmp_path / "history" / "store.json").read_bytes()
@@ -46,6 +57,12 @@ def test_another_model_is_refused(config, tmp_path, adapters):
 def test_nothing_to_record_is_said(config):
     with pytest.raises(ValueError, match=r"Nothing to record: these options .*gamma=0"):
         record(["--config", str(config), "--sstoken_gamma", "0"])
+
+
+def test_with_an_adapter_nothing_needs_to_be_recorded(config, settings):
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match=r"Nothing to record: these options .*history=auto \(base\)"):
+        record(["--config", str(config)])
 
 
 @pytest.mark.slow

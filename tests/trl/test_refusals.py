@@ -6,11 +6,12 @@ import pickle
 
 import pytest
 from datasets import Dataset
+from peft import PromptTuningConfig
+from transformers import FalconConfig
 
 from sstoken_trl import SSTokenSFTConfig
 
 PROMPTED = [{"prompt": "w1 w2", "completion": " w3 w4"}]
-CHAT = [{"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]}]
 
 
 def refused(make_trainer, rows=PROMPTED, *, match, **options):
@@ -43,10 +44,12 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
             "`sstoken_loss` is 'own'.*`label_smoothing_factor` is",
         ),
         ({"sstoken_loss": "own", "loss_type": "dft"}, "`sstoken_loss` is 'own'.*`loss_type` is 'dft'"),
-        ({"torch_compile": True}, "`torch_compile` is True"),
         ({"sstoken_loss": "own", "compute_loss_func": print}, "`sstoken_loss` is 'own'.*`compute_loss_func` is set"),
-        ({"peft_config": None}, "`sstoken_history` is 'base' but there is no adapter"),
-        ({"completion_only_loss": False}, "`completion_only_loss` is False"),
+        (
+            {"peft_config": None, "sstoken_history": "base"},
+            "`sstoken_history` is 'base' but there is no adapter.*`sstoken_history` to 'auto'",
+        ),
+        ({"completion_only_loss": False, "sstoken_gamma": 0.0}, "`completion_only_loss` is False"),
     ],
 )
 def test_option(make_trainer, options, match):
@@ -59,28 +62,16 @@ def test_all_is_said_at_once(make_trainer):
     assert len(refusal.value.problems) == len(str(refusal.value).splitlines()) == 3
     assert all("`sstoken_" in problem for problem in pickle.loads(pickle.dumps(refusal.value)).texts)
     refused(
-        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", torch_compile=True, peft_config=None,
-        match=r"(?s)`torch_compile`.*`loss_type`.*no adapter.*plain text",
+        make_trainer, [{"text": "w1"}], sstoken_loss="own", loss_type="dft", sstoken_gamma=0.0,
+        packing=True, packing_strategy="wrapped", match=r"(?s)'wrapped'.*`loss_type`.*plain text",
     )  # fmt: skip
 
 
-def test_data_without_prompt(make_trainer):
-    refused(make_trainer, [{"text": "w1 w2"}], match="plain text.*`sstoken_gamma` to 1")
-    refused(make_trainer, CHAT, match="`assistant_only_loss` to True")
-
-
-def test_vision_data(make_trainer):
-    refused(make_trainer, [{**PROMPTED[0], "images": ["a"]}], match="supports text only")
-
-
-def test_tokenised_data_without_prompt(make_trainer):
-    rows = [{"input_ids": [3, 4, 5], "labels": [3, 4, 5]}] * 4
-    with pytest.raises(ValueError, match="All of the first 4 samples have a label on every token"):
-        make_trainer(train_dataset=Dataset.from_list(rows))
-
-
-def test_data_without_prompt_is_fine_for_the_excess_loss_alone(make_trainer):
-    make_trainer(train_dataset=Dataset.from_list([{"text": "w1 w2 w3 w4"}] * 8), sstoken_gamma=1.0).train()
+def test_pictures_for_a_model_that_reads(make_trainer):
+    """TRL's own error says it best."""
+    rows = Dataset.from_list([{**PROMPTED[0], "images": ["a"]}])
+    with pytest.raises(ValueError, match="does not seem to be a vision-language model"):
+        make_trainer(train_dataset=rows)
 
 
 def test_layer_that_does_not_exist(make_trainer):
@@ -90,3 +81,17 @@ def test_layer_that_does_not_exist(make_trainer):
 
 def test_full_fine_tuning_without_history(make_trainer):
     make_trainer(peft_config=None, sstoken_gamma=0.0)
+
+
+def test_an_architecture_whose_attention_cannot_be_read(make_trainer, tmp_path):
+    """Its configuration says so; there are no weights."""
+    FalconConfig(num_hidden_layers=1).save_pretrained(tmp_path / "falcon")
+    rows = Dataset.from_list(PROMPTED)
+    with pytest.raises(ValueError, match=r"FalconForCausalLM does not run its attention .*`sstoken_gamma` to 1"):
+        make_trainer(model=str(tmp_path / "falcon"), train_dataset=rows)
+
+
+def test_adapters_of_virtual_tokens(make_trainer):
+    config = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+    for strategy in ("sstoken", "random"):
+        refused(make_trainer, peft_config=config, sstoken_strategy=strategy, match="PROMPT_TUNING, which adds virtual")

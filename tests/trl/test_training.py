@@ -371,3 +371,20 @@ def test_continuing_from_an_adapter_is_pointed_out(make_trainer, model_dir, adap
 def test_options_without_the_switch_are_pointed_out():
     with pytest.warns(UserWarning, match="`sstoken_rho` will be ignored: `sstoken` is off"):
         SSTokenSFTConfig(output_dir="out", sstoken_rho=0.5, bf16=False, use_cpu=True)
+
+
+@pytest.mark.parametrize("loss", ["own", "framework"])
+def test_compiled(make_trainer, caplog, loss, dataset):
+    """The selecting passes run without: the same losses as without `torch_compile`, and evaluation as ever."""
+    torch._dynamo.reset()
+    evaluation = {"eval_dataset": dataset.select(range(4)), "eval_strategy": "steps", "eval_steps": 1}
+    options = {**evaluation, "sstoken_loss": loss}
+    plain = make_trainer(**options)
+    plain.train()
+    compiled = make_trainer(**options, torch_compile=True, torch_compile_backend="eager")
+    assert "`torch_compile` is on: the passes that select tokens run without it" in caplog.text
+    compiled.train()
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-5)
+    for name in ("eval_loss", "eval_entropy"):
+        before, after = ([e[name] for e in each.state.log_history if name in e] for each in (plain, compiled))
+        assert after == pytest.approx(before, abs=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,8 +32,14 @@ def skeleton(config: Any, dtype: torch.dtype | None, attention: str | None, foun
     return build(attn_implementation="eager")
 
 
-def examine_model(model: Any, selector: TokenSelector | None, tokenizer: str | None, found: Diagnosis) -> None:
-    """Attaches the selection to the skeleton, as a training does to the model; after the data were counted."""
+def examine_model(
+    model: Any, selector: TokenSelector | None, tokenizer: str | None, folder: str | None, found: Diagnosis
+) -> None:
+    """Attaches the selection to the skeleton, as a training does to the model; after the data were counted.
+
+    Args:
+        folder: of the training's output.
+    """
     parameters = list(model.parameters())
     has_adapter = hasattr(model, "peft_config")
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -47,7 +54,8 @@ def examine_model(model: Any, selector: TokenSelector | None, tokenizer: str | N
     if selector.history is not None and selector.history.requires_adapter and not has_adapter:
         return  # which has been said
     with found.looking_at("The selection"):
-        selector.attach(model, TrainingRun(tokenizer=tokenizer))
+        selector.attach(model, TrainingRun(tokenizer=tokenizer, folder=Path(folder) if folder else None))
+        found.selection = selector.summary
         described = {name: each.describe() for name, each in selector.plan.measurements.items()}
         found.model.measured = {name: text for name, text in described.items() if text}
         if selector.history is not None:

@@ -1,0 +1,128 @@
+"""Scores all rows, chunk by chunk, and goes on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .formats import Renderer, Tokens
+from .passes import Scorer, TokenScores, with_prompt_of, without_prompt
+from .rows import CHUNK, Rows, RowScores
+from .store import Store
+
+MOST_EXCHANGED = 2000
+"""How many rows are also scored with the prompt of another: enough to know how that looks."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of rows done now and whether they were read (1) or scored (0)."""
+
+
+class Scoring:
+    """Scores rows into a store.
+
+    Args:
+        rows: whose texts are scored.
+        seed: of the exchange of prompts.
+        exchanged: how many rows are scored with the prompt of another, too.
+    """
+
+    def __init__(
+        self, rows: Rows, renderer: Renderer, scorer: Scorer, store: Store, seed: int, exchanged: int = MOST_EXCHANGED
+    ) -> None:
+        self._rows, self._renderer, self._scorer, self._store = rows, renderer, scorer, store
+        n = len(rows)
+        # Who gets whose prompt: a ring through all rows in random order, so that nobody gets their own.
+        ring = np.random.default_rng(seed).permutation(n)
+        pairs = zip(ring[:exchanged].tolist(), np.roll(ring, -1)[:exchanged].tolist(), strict=True)
+        self._partners = dict(pairs)
+        self._ends = frozenset(renderer.tokenizer.all_special_ids)
+
+    def run(self, progress: Progress) -> None:
+        for chunk in range(-(-len(self._rows) // CHUNK)):
+            tokens = [self._renderer.tokens(sample) for sample in self._rows.samples(chunk)]
+            exchanged = [self._exchanged(chunk * CHUNK + i, own) for i, own in enumerate(tokens)]
+            keys = [_key(own, other) for own, other in zip(tokens, exchanged, strict=True)]
+            known = self._store.load(chunk, keys) is not None
+            if not known:
+                self._store.save(chunk, keys, self._score(tokens, exchanged))
+            progress(len(tokens), int(known))
+
+    def scores(self, chunk: int) -> list[RowScores]:
+        found = self._store.load(chunk)
+        if found is None:
+            raise RuntimeError(f"The scores of chunk {chunk} have vanished from the cache: run the audit again.")
+        return found
+
+    def _exchanged(self, number: int, tokens: Tokens) -> Tokens | None:
+        partner = self._partners.get(number)
+        if partner is None or partner == number:
+            return None
+        other = self._renderer.tokens(self._rows.sample(partner))
+        # The same prompt would be no exchange.
+        if np.array_equal(other.ids[~other.response], tokens.ids[~tokens.response]):
+            return None
+        return with_prompt_of(tokens, other, self._renderer.max_length)
+
+    def _score(self, tokens: Sequence[Tokens], exchanged: Sequence[Tokens | None]) -> list[RowScores]:
+        own = self._some(tokens, entropy=True)
+        unprompted = self._some([without_prompt(one) for one in tokens])
+        with_others = self._some(exchanged)
+        rows = []
+        for one, scores, alone, other in zip(tokens, own, unprompted, with_others, strict=True):
+            assert scores is not None
+            assert alone is not None
+            marks = np.flatnonzero(np.isin(one.ids[one.response], list(self._ends)))
+            rows.append(
+                RowScores(
+                    log_probs=scores.log_probs,
+                    entropy=scores.entropy,
+                    unprompted=alone.log_probs,
+                    exchanged=None if other is None else other.log_probs,
+                    end=float(scores.log_probs[marks[-1]]) if len(marks) and not one.cut else np.nan,
+                    n_tokens=len(one.ids) + one.cut,
+                    n_cut=one.cut,
+                )
+            )
+        return rows
+
+    def _some(self, tokens: Sequence[Tokens | None], entropy: bool = False) -> list[TokenScores | None]:
+        """Scores those that have something to score; the model is not asked of rows without an answer."""
+        wanted = [i for i, one in enumerate(tokens) if one is not None and one.response.any()]
+        empty = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        found: list[TokenScores | None] = [None if one is None else empty for one in tokens]
+        for i, scores in zip(wanted, self._scorer.score([tokens[i] for i in wanted], entropy), strict=True):  # type: ignore[misc]
+            found[i] = scores
+        return found
+
+
+def _key(own: Tokens, exchanged: Tokens | None) -> bytes:
+    made = hashlib.blake2b(digest_size=16)
+    for tokens in (own, exchanged):
+        if tokens is not None:
+            made.update(
+                np.array([len(tokens.ids), tokens.cut]).tobytes() + tokens.ids.tobytes() + tokens.response.tobytes()
+            )
+    return made.digest()
+
+
+def settings(model: Any, tokenizer: Any, name: str, max_length: int | None, seed: int) -> dict[str, Any]:
+    """Everything but the rows that changes a score. The model's weights are told by a sample of their numbers."""
+    weights = hashlib.sha256()
+    for parameter_name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        some = flat[:: max(1, len(flat) // 64)][:64].float().cpu().numpy()
+        weights.update(parameter_name.encode() + str(parameter.dtype).encode() + some.tobytes())
+    config = model.config.to_json_string(use_diff=False) if hasattr(model.config, "to_json_string") else ""
+    text = f"{getattr(tokenizer, 'chat_template', '')}{sorted(tokenizer.get_vocab().items())}"
+    return {
+        "version": 1,
+        "model": name,
+        "weights": weights.hexdigest(),
+        "config": hashlib.sha256(config.encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
+        "max_length": max_length,
+        "seed": seed,
+    }
