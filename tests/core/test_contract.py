@@ -54,7 +54,10 @@ VARIANTS = {
 }
 NAMES = [*registry.registered("method"), "template"]
 CASES = [(name, {**REQUIRED.get(name, {}), **more}) for name in NAMES for more in [{}, *VARIANTS.get(name, [])]]
-every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=lambda part: str(part))
+# The same in every process of the test run: folders have random names.
+IDS = [f"{name}-{', '.join(f'{key}={value}' for key, value in options.items() if '/' not in str(value))}-{i}"
+       for i, (name, options) in enumerate(CASES)]  # fmt: skip
+every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 every_name = pytest.mark.parametrize("name", NAMES)
 OTHER_WAYS = [
     ("right", "alone", True),
