@@ -6,10 +6,11 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 AXOLOTL_VENV := .venv-axolotl
 PIP := -m pip install --quiet --disable-pip-version-check
-PYTEST := -m pytest
+# Both cores; the tests of a file share what they made.
+PYTEST := -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-axolotl test-chaos test-slow lint testbed wheel clean
+.PHONY: help demo docs test test-axolotl test-chaos test-slow lint testbed wheel dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +36,10 @@ lint: $(VENV)/.dev  ## ruff, strict mypy and the floors of the imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(VENV)/.docs  ## build the documentation into site/; broken links fail
+	$(VENV)/bin/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/python -m mkdocs build --strict --quiet
+
 testbed: $(VENV)/.dev  ## reproduce a row of the testbed from nothing, and its verdict (a quarter of an hour)
 	$(VENV)/bin/python recipes/testbed/run.py --headline --workers 2 --output outputs/testbed-headline
 
@@ -42,8 +47,13 @@ wheel: $(VENV)/.dev  ## build the wheel into dist/
 	rm -rf dist
 	$(VENV)/bin/python -m build --wheel --no-isolation
 
+dist: $(VENV)/.dev  ## build and check the wheel and the source distribution
+	rm -rf dist
+	$(VENV)/bin/python -m build --no-isolation
+	$(VENV)/bin/python -m twine check --strict dist/*
+
 clean:  ## remove the environments and build products
-	rm -rf $(VENV) $(AXOLOTL_VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AXOLOTL_VENV) dist site build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.torch $(AXOLOTL_VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -64,6 +74,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the development tools into $(VENV)"
 	@$(VENV)/bin/python $(PIP) -e ".[dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@echo "Installing the documentation's tools into $(VENV)"
+	@$(VENV)/bin/python $(PIP) -e ".[docs]"
 	@touch $@
 
 $(AXOLOTL_VENV)/.dev: $(AXOLOTL_VENV)/.torch pyproject.toml

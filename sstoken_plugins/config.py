@@ -4,68 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from . import registry
 from .errors import Problem, Refused, refuse
+from .general import GeneralOptions
 from .guard import blame
-from .options import NoOptions, Option, build, option, union, unknown
-
-
-@dataclass(frozen=True)
-class GeneralOptions(NoOptions):
-    """The options that always apply."""
-
-    strategy: str = option(
-        "sstoken", "Which tokens train: the name of a method (`sstoken plugins` lists them), or one of a plugin."
-    )
-    history: str = option(
-        "auto",
-        "The earlier version of the model that tokens are compared with (`sstoken plugins` lists them). 'auto' is the "
-        "model that training starts from: with an adapter the model below it, and in full fine-tuning what it says of "
-        "the data, recorded before the first step.",
-    )
-    loss: str = option(
-        "auto",
-        "Where the loss over the kept tokens comes from: 'own' (the same forward pass that gives the scores), "
-        "'framework' (scores come from a pass of their own, dropped tokens lose their label, and the framework "
-        "computes its own loss; one more forward pass), or 'auto' ('own' wherever it can; the log says where not).",
-        choices=("auto", "own", "framework"),
-    )
-    weights: str | None = option(
-        None,
-        "Column of the data, or field of each message, with weights that multiply those of the method: a number for "
-        "the sample, for each turn that trains, or for each response token. 0 leaves out, below 0 unlearns.",
-        shown=True,
-    )
-    weights_file: str | None = option(
-        None,
-        "JSON Lines file with such weights instead, one line for each row of the data, from any scorer.",
-        shown=True,
-        folder=True,
-    )
-    divisor: str | None = option(
-        None,
-        "What the loss of an optimizer step is divided by: the number of 'response' tokens, of 'kept' ones, the sum "
-        "of the data's 'weights' or 'abs_weights', or the number of 'samples'. Unset: what the method divides by.",
-        choices=("response", "kept", "weights", "abs_weights", "samples"),
-        shown=True,
-    )
-
-    def problems(self) -> Iterator[Problem]:
-        if self.weights and self.weights_file:
-            yield Problem("{weights} and {weights_file} are both set: set one of them.")
-        if self.divisor in ("weights", "abs_weights") and not self.has_data_weights:
-            yield Problem(
-                "{divisor} is {value!r}, but the data have no weights: set {weights} or {weights_file}.",
-                value=self.divisor,
-            )
-
-    @property
-    def has_data_weights(self) -> bool:
-        """Whether the data bring weights."""
-        return bool(self.weights or self.weights_file)
+from .options import Option, build, union, unknown
 
 
 def all_options() -> dict[str, Option]:
@@ -131,7 +76,8 @@ class SSTokenConfig:
         known = registry.registered("signal")
         if missing := [name for name in signals if name not in known]:
             raise Refused(*(registry.unknown_name("signal", name, sorted(known)) for name in missing))
-        needs = _closure({need for name in signals for need in known[name].needs})
+        anchored = {"log_probs", "history"} if general.anchor != "none" else set()
+        needs = _closure({need for name in signals for need in known[name].needs} | anchored)
         self.owners: dict[str, tuple[str, ...]] = {
             "method": (general.strategy,),
             "history": (general.history,),
@@ -221,6 +167,8 @@ class SSTokenConfig:
             for name in ("weights", "weights_file", "divisor")
             if getattr(self._general, name) is not None
         ]
+        if self.anchor != "none":
+            shown.append(f"anchor={self.anchor} ({self.anchor_weight:g}, clip {self.anchor_clip:g})")
         if self.reads_history:
             details = ", ".join([*([decided] if decided else []), *self._shown("history")])
             shown.append(f"history={self.history}" + (f" ({details})" if details else ""))

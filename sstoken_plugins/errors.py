@@ -58,7 +58,7 @@ class _Template(string.Formatter):
 
 
 class Refused(ValueError):
-    """What stands in the way of a run.
+    """What stops a run.
 
     Attributes:
         problems: each names the option, its value and how to fix it.

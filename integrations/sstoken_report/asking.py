@@ -25,6 +25,7 @@ class Asking:
     def __init__(self, selector: TokenSelector, step: int) -> None:
         self._method, self._name = selector.method, selector.config.strategy
         self._progress = selector.progress(step)
+        self._anchored = selector.plan.is_anchored  # then every response token trains, whatever the method says
         self.mistakes: list[str] = []
 
     def score(self, selection: Selection) -> Tensor:
@@ -41,6 +42,9 @@ class Asking:
         """(B, S) bool."""
         response = selection.documents.response
 
+        if self._anchored:
+            return response
+
         def ask() -> Tensor:
             eligible = self._method.eligible(selection.signals, selection.documents, self._progress)
             return _one_per_token(eligible, selection).bool() & response
@@ -48,6 +52,9 @@ class Asking:
         return self._ask("eligible", ask, response)
 
     def controls(self) -> Controls | None:
+        if self._anchored:
+            return None
+
         def ask() -> Controls | None:
             return self._method.controls(self._progress)
 

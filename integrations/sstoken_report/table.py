@@ -1,4 +1,4 @@
-"""A report: every token of a few samples, with its scores and its fate."""
+"""A report: every token of a few samples, with its scores and whether it trains."""
 
 from __future__ import annotations
 

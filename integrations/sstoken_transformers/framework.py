@@ -6,12 +6,15 @@ only when it is used. `sstoken doctor`, `inspect` and `record` then pick it by t
 
 from __future__ import annotations
 
+import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from sstoken_plugins.errors import refused
 
 if TYPE_CHECKING:
     from sstoken_plugins import SSTokenConfig
@@ -111,6 +114,38 @@ class Framework(ABC):
     @abstractmethod
     def record(self, command: CommandLine) -> int:
         """Fills the store of history 'recorded' from the framework's own batches; returns the exit status."""
+
+    def record_reference(self, command: CommandLine, model: str) -> int:
+        """Fills the `reference_store` that the command line names with what another model says of the framework's own
+        batches, tokenised as for the training; returns the exit status.
+
+        Args:
+            model: name or folder.
+        """
+        raise refused(
+            "A reference cannot be recorded with {label}: train one as an adapter, and set {reference_adapter}.",
+            label=self.label,
+        )
+
+
+def reference_flags(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments less `--as ROLE` and `--model MODEL`, and the model if the role is that of a reference.
+
+    Raises:
+        Refused: for another role, or none of the two without the other.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--as", dest="role", default="history")
+    role, rest = parser.parse_known_args(argv)
+    if role.role == "history":
+        return rest, None
+    if role.role != "reference":
+        raise refused("`--as` is {role!r}: set it to 'history' or 'reference'.", role=role.role)
+    parser.add_argument("--model")
+    found, rest = parser.parse_known_args(argv)
+    if not found.model:
+        raise refused("`--as` is 'reference' but `--model` is not set: name the reference model or its folder.")
+    return rest, found.model
 
 
 def split(argv: Sequence[str]) -> CommandLine:

@@ -19,8 +19,12 @@ from .data import LOOKED_AT
 from .unsupported import unsupported_recording
 
 
-def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]) -> int:
+def record(
+    trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any], reference_store: str | None = None
+) -> int:
     """Scores what the store lacks, with a progress bar; every process does its share. If interrupted, it resumes.
+
+    With `reference_store`, the trainer's model is recorded there as a reference, and else as the history.
 
     The batches are those of the first epoch, so whatever collates, packs and cuts the samples for training does it
     here. The training that follows draws the same random numbers as without.
@@ -28,8 +32,8 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
     Raises:
         Refused: if the options read no recorded history, or the data or the processes do not allow it.
     """
-    recorder = selector.recorder()
-    history = recorder.history
+    recorder = selector.recorder() if reference_store is None else selector.reference_recorder(reference_store)
+    history, what = recorder.history, "history" if reference_store is None else "reference"
     refuse(
         unsupported_recording(
             selector,
@@ -48,7 +52,7 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
         with torch.random.fork_rng():
             progress = tqdm(
                 make_loader(),
-                desc=f"Recording the history into {history.store.folder}",
+                desc=f"Recording the {what} into {history.store.folder}",
                 unit="batch",
                 disable=trainer.args.disable_tqdm or not trainer.accelerator.is_local_main_process,
             )
@@ -64,7 +68,7 @@ def record(trainer: Any, selector: TokenSelector, make_loader: Callable[[], Any]
     total = int(trainer.accelerator.reduce(torch.tensor(new, device=trainer.args.device), "sum"))
     history.refresh()
     trainer.accelerator.print(
-        f"History recorded: {total} new samples, {len(history.store)} in all, in {history.store.folder}"
+        f"{what.capitalize()} recorded: {total} new samples, {len(history.store)} in all, in {history.store.folder}"
     )
     return total
 

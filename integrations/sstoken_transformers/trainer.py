@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from sstoken_plugins import TokenSelector, TrainingRun, registry
 from sstoken_plugins.data import OWN_ENTRIES
-from sstoken_plugins.data.loading import BatchLookup, Lookup
+from sstoken_plugins.data.loading import Lookup
 from sstoken_plugins.errors import refuse
 from sstoken_plugins.guard import blame
 
@@ -113,8 +113,22 @@ class SSTokenTrainerMixin:
             Refused: if the history is another, or the data are a stream.
             OSError: if the store cannot be written.
         """
-        # Only what tells the samples apart: nothing is looked up in a store that is being filled.
-        return record(self, self.token_selector, lambda: self._loader_with(BatchLookup(self.token_selector.n_tokens)))
+        return record(self, self.token_selector, lambda: self._loader_with(self.token_selector.lookup_to_record))
+
+    def record_reference(self: Any, folder: str) -> int:
+        """Records the trainer's model, as it is, over the training data: another training can then use `folder` as
+        its `reference_store`.
+
+        Returns:
+            How many samples were new, over all processes.
+
+        Raises:
+            Refused: if the folder holds something else, or the data are a stream.
+            OSError: if the store cannot be written.
+        """
+        return record(
+            self, self.token_selector, lambda: self._loader_with(self.token_selector.lookup_to_record), folder
+        )
 
     def create_optimizer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is not None:

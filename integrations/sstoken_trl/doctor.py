@@ -32,7 +32,7 @@ from .unsupported import unsupported_arguments
 
 def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
-    SystemExit: for flags and keys that nobody knows.
+    SystemExit: for unknown flags and keys.
     """
     found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), own_name)
     parsed, selector = _parse(argv, found)

@@ -41,6 +41,11 @@ class TRL(Framework):
 
         return main(arguments(command))
 
+    def record_reference(self, command: CommandLine, model: str) -> int:
+        from .record import main_reference
+
+        return main_reference(arguments(command), model)
+
 
 def arguments(command: CommandLine) -> list[str]:
     """As TRL's own command line takes them: a YAML is named by a flag."""

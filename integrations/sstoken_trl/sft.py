@@ -72,8 +72,7 @@ def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) 
     """Of an `SSTokenSFTTrainer`, less the data. Loads nothing."""
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
-        "trust_remote_code": getattr(training_args, "trust_remote_code", None)
-        or getattr(model_args, "trust_remote_code", False),
+        "trust_remote_code": trusts_code(training_args, model_args),
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
@@ -84,6 +83,11 @@ def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) 
         "quantization_config": get_quantization_config(model_args),
         "peft_config": get_peft_config(model_args),
     }
+
+
+def trusts_code(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> bool:
+    """Whether a model's own code may run: one of the two has the option, by the version of TRL."""
+    return bool(getattr(training_args, "trust_remote_code", None) or getattr(model_args, "trust_remote_code", False))
 
 
 def trainer_data(
@@ -122,8 +126,8 @@ def main(argv: Sequence[str]) -> int:
     return launch(argv, "sstoken_trl.sft", "sstoken sft")
 
 
-def launch(argv: Sequence[str], module: str, prog: str) -> int:
-    """Starts a module that takes the flags of `sft` with `accelerate launch`."""
+def launch(argv: Sequence[str], module: str, prog: str, more: Sequence[str] = ()) -> int:
+    """Starts a module that takes the flags of `sft` with `accelerate launch`; `more` are flags of the module alone."""
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     *_, from_config, for_launcher = make_parser(prog=prog).parse_args_and_config(
@@ -131,7 +135,7 @@ def launch(argv: Sequence[str], module: str, prog: str) -> int:
     )
     launch_args = accelerate_config([*from_config, *for_launcher])
     script_args = _without(argv, for_launcher)
-    launch_command(launch_command_parser().parse_args([*launch_args, "--module", module, *script_args]))
+    launch_command(launch_command_parser().parse_args([*launch_args, "--module", module, *more, *script_args]))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Time and memory of a training step, as ratios to plain TRL fine-tuning in the same run.
 
-    python recipes/benchmarks/run.py                                # the README's table: a quarter of an hour on a CPU
+    python recipes/benchmarks/run.py    # the CPU table of docs/cost.md: a quarter of an hour
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
     python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
@@ -11,7 +11,7 @@ turns, step by step, so that whatever slows the machine down slows all of them. 
 of the ratio to plain fine-tuning's step of the same round. Writes results.json, and with --plot a plot, into --output.
 
 `full` trains on every token through this package's output head, so that the rest above it is what the selection
-costs; `naive` writes the method down as one would first; `bare` has neither scores nor loss, so that what is above it
+costs; `naive` is a naive implementation; `bare` has neither scores nor loss, so that what is above it
 is the own part of each.
 """
 

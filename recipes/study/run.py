@@ -83,7 +83,7 @@ def cells(grid: dict[str, Any]) -> list[Any]:
     """Stage by stage, and in each seed by seed: a study that was stopped has whole tables of fewer seeds.
 
     Raises:
-        ValueError: for names that nobody knows.
+        ValueError: for unknown names.
     """
     from cell import Cell
     from conditions import CONDITIONS

@@ -91,7 +91,7 @@ class Documents:
 
     @property
     def response_indices(self) -> Tensor:
-        """(T,) int64, the response tokens in the flattened batch. If unknown, the host waits for the device."""
+        """(T,) int64, the response tokens in the flattened batch. If unknown, this forces a device sync."""
         return self.response.flatten().nonzero()[:, 0] if self.indices is None else self.indices
 
     # Reductions have one slot for each token of the batch, the most documents there can be: the number of documents is

@@ -48,7 +48,7 @@ class BatchIndex:
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any]) -> BatchIndex:
-        """The index that the batch carries, or made now: then the host waits for the device that the batch is on."""
+        """The index that the batch carries, or made now, which forces a sync of the device that the batch is on."""
         if (index := cls.carried_by(inputs)) is not None:
             return index
         names = ("input_ids", "labels", "attention_mask", "position_ids")

@@ -61,7 +61,7 @@ class MicroBatch:
 
     @cached_property
     def index(self) -> BatchIndex:
-        """On the host. Where the data loader did not make it, the host waits for the device once."""
+        """On the host. Where the data loader did not make it, this forces one device sync."""
         return BatchIndex.of(self.inputs)
 
     @property

@@ -15,7 +15,7 @@ class Progress:
 
     Attributes:
         step: optimizer steps done so far.
-        total_steps: how many there will be; None where nobody knows.
+        total_steps: how many there will be; None if unknown.
     """
 
     step: int

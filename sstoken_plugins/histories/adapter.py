@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,7 +16,7 @@ from ..errors import Problem, refused
 from ..markers import hookimpl
 from ..model.adapters import AdapterSwitch, restore_trainable
 from ..options import NoOptions, option
-from .adapter_folder import CONFIG_FILE, check_adapter_weights, fingerprint_of, read_adapter_config
+from .adapter_folder import CONFIG_FILE, check_adapter_weights, fingerprint_of, naming_folder, read_adapter_config
 from .base import History, LiveHistory, TrainingRun
 from .below_adapter import refuse_moved_base, refuse_prompt_learning, refuse_trained_base, require_adapter
 
@@ -51,21 +51,26 @@ class AdapterHistory(LiveHistory):
 
     Options = RequiredAdapterOptions
     requires_adapter = True
+    folder_option: ClassVar[str] = "history_adapter"
+    """The option that names the folder."""
 
-    def __init__(self, options: AdapterOptions, name: str = "adapter") -> None:
+    def __init__(self, options: Any, name: str = "adapter") -> None:
         super().__init__(options, name)
-        assert options.history_adapter is not None  # granted by the options
-        self.folder = Path(options.history_adapter)
+        folder = getattr(options, self.folder_option)
+        assert folder is not None  # granted by the options
+        self.folder = Path(folder)
         self.adapter = "sstoken_history"
-        self._peft_config = read_adapter_config(self.folder)
-        check_adapter_weights(self.folder, self._peft_config)
-        self.fingerprint = fingerprint_of(self.folder, self._peft_config)
+        with naming_folder(self.folder_option):
+            self._peft_config = read_adapter_config(self.folder)
+            check_adapter_weights(self.folder, self._peft_config)
+            self.fingerprint = fingerprint_of(self.folder, self._peft_config)
 
     def attach(self, model: Any, run: TrainingRun) -> None:
-        require_adapter(model, self.name)
+        asks = "history" if self.folder_option == "history_adapter" else self.folder_option
+        require_adapter(model, self.name, asks)
         refuse_prompt_learning(model)
-        refuse_moved_base(model, self.name)
-        refuse_trained_base(model, self.name)
+        refuse_moved_base(model, self.name, asks)
+        refuse_trained_base(model, self.name, asks)
         self._check_base(model)
         trained = model.active_adapter
         self.adapter = _free_name(model)
@@ -76,16 +81,16 @@ class AdapterHistory(LiveHistory):
             result = model.load_adapter(self.folder, self.adapter, is_trainable=False, use_safetensors=True)
         except Exception as error:  # PEFT says what does not fit in many ways
             raise refused(
-                "{history_adapter} {folder!r} does not fit the model: {error} Use an adapter that was trained on the "
-                "same base model.",
+                f"{{{self.folder_option}}} {{folder!r}} does not fit the model: {{error}} Use an adapter that was "
+                "trained on the same base model.",
                 folder=str(self.folder),
                 error=_first_line(error),
             ) from error
         if result.missing_keys or result.unexpected_keys:
             keys = [*result.missing_keys, *result.unexpected_keys]
             raise refused(
-                "{history_adapter} {folder!r} does not fit the model: {n} weights are missing or unexpected, such as "
-                "{key!r}. Use an adapter that was trained on the same base model.",
+                f"{{{self.folder_option}}} {{folder!r}} does not fit the model: {{n}} weights are missing or "
+                "unexpected, such as {key!r}. Use an adapter that was trained on the same base model.",
                 folder=str(self.folder),
                 n=len(keys),
                 key=keys[0],
@@ -120,8 +125,8 @@ class AdapterHistory(LiveHistory):
         ours = model.peft_config[model.active_adapter].base_model_name_or_path or model.config._name_or_path
         if theirs and ours and Path(theirs).name != Path(ours).name:
             raise refused(
-                "{history_adapter} {folder!r} was trained on {theirs!r}, but this run trains {ours!r}: an adapter "
-                "only means something on its own base model. If both are the same model, correct "
+                f"{{{self.folder_option}}} {{folder!r}} was trained on {{theirs!r}}, but this run trains {{ours!r}}: "
+                "an adapter only means something on its own base model. If both are the same model, correct "
                 "`base_model_name_or_path` in the adapter's {file}.",
                 folder=str(self.folder),
                 theirs=theirs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import Problem, refuse, refused
+from ..errors import Problem, Refused, refuse, refused
 from .below_adapter import MOVING
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -21,6 +22,18 @@ _COSMETIC = frozenset((
     "runtime_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_config",
     "megatron_core",
 ))  # fmt: skip
+
+
+@contextlib.contextmanager
+def naming_folder(option: str) -> Iterator[None]:
+    """Refusals name the option that the folder stands in."""
+    try:
+        yield
+    except Refused as error:
+        renamed = (each.template.replace("{history_adapter}", f"{{{option}}}") for each in error.problems)
+        raise Refused(
+            *(Problem(new, **each.values) for new, each in zip(renamed, error.problems, strict=True))
+        ) from error
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:

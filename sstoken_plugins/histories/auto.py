@@ -47,6 +47,7 @@ class AutoHistory(History):
     """
 
     Options = AutoOptions
+    may_run = True
     knows_any_text = True
     begins_as_model = True
 
@@ -106,23 +107,23 @@ class AutoHistory(History):
 
     @property
     def known_as(self) -> str:
-        return "base" if self.recording is None else self.name
+        return self.name if self._chosen is None or self.recording is not None else "base"
 
     # All else is up to what was chosen.
 
     def lookup(self) -> Lookup | None:
-        return self.chosen.lookup()
+        return None if self._chosen is None else self._chosen.lookup()
 
     def stored(self, batch: MicroBatch) -> Stored | None:
         return self.chosen.stored(batch)
 
     @property
     def records(self) -> bool:
-        return self.chosen.records
+        return self._chosen is not None and self._chosen.records
 
     @property
     def recording(self) -> RecordedHistory | None:
-        return self.chosen.recording
+        return None if self._chosen is None else self._chosen.recording
 
     @property
     def runs(self) -> bool:
@@ -142,19 +143,20 @@ class AutoHistory(History):
         self.chosen.step_end(model, step, epoch)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.chosen.load_state_dict(state)
+        if self._chosen is not None:
+            self._chosen.load_state_dict(state)
 
     def compare(self, history_log_probs: Tensor, log_probs: Tensor) -> Tensor:
         return self.chosen.compare(history_log_probs, log_probs)
 
     def describe(self) -> Mapping[str, Any]:
-        return self.chosen.describe()
+        return {} if self._chosen is None else self._chosen.describe()
 
     def resume(self, description: Mapping[str, Any]) -> None:
         self.chosen.resume(description)
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
-        return self.chosen.memory(n_documents, n_response)
+        return {} if self._chosen is None else self._chosen.memory(n_documents, n_response)
 
     def outlook(self, n_missing: int | None, epochs: float | None) -> Iterator[tuple[bool, Problem]]:
         if self._chosen is not None and self.recording is not None:

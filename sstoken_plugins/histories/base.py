@@ -75,6 +75,7 @@ class History(ABC):
         name: as which it was chosen.
         requires_adapter: whether it can only be had beside an adapter in training.
         follows_shards: whether it works where FSDP shards the weights.
+        may_run: whether it may be one that `runs`; some know only with the model.
         knows_any_text: whether it can score a batch that is not of the training data.
         below_adapter: whether it is the model below the adapter in training, whatever that has learned before.
         begins_as_model: whether it is the model itself before the first step, on a fresh adapter.
@@ -85,6 +86,7 @@ class History(ABC):
     Options: ClassVar[type[NoOptions]] = NoOptions
     requires_adapter: bool = False
     follows_shards: bool = True
+    may_run: bool = False
     knows_any_text: bool = False
     below_adapter: bool = False
     begins_as_model: bool = False
@@ -210,6 +212,7 @@ class History(ABC):
 class LiveHistory(History):
     """A history whose weights are in the model: scored by one more forward pass."""
 
+    may_run = True
     knows_any_text = True
 
     @property

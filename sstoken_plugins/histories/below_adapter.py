@@ -49,12 +49,23 @@ WITHOUT_ADAPTER = (
 )
 
 
-def require_adapter(model: Any, history: str) -> None:
-    """Raises:
-    Refused: unless the model has a PEFT adapter.
+WITHOUT_ADAPTER_BESIDE = (
+    "the reference is loaded beside the adapter in training. Train with LoRA or QLoRA; or record the reference with "
+    "`sstoken record --as reference` and set {reference_store}."
+)
+
+
+def require_adapter(model: Any, name: str, option: str = "history") -> None:
+    """Args:
+        name: the value of the option.
+        option: what asks for the adapter: "history" or "reference_adapter".
+
+    Raises:
+        Refused: unless the model has a PEFT adapter.
     """
     if not has_adapter(model):
-        raise refused(f"{{history}} is {{name!r}} but the model has no adapter: {WITHOUT_ADAPTER}", name=history)
+        how = WITHOUT_ADAPTER if option == "history" else WITHOUT_ADAPTER_BESIDE
+        raise refused(f"{{{option}}} is {{name!r}} but the model has no adapter: {how}", name=name)
 
 
 def refuse_prompt_learning(model: Any) -> None:
@@ -71,34 +82,34 @@ def refuse_prompt_learning(model: Any) -> None:
             )
 
 
-def refuse_moved_base(model: Any, history: str) -> None:
+def refuse_moved_base(model: Any, history: str, option: str = "history") -> None:
     """Raises:
-    Refused: if the model below the adapter is not the one that was loaded.
+    Refused: if the model below the adapter is not the one that was loaded. The arguments are as above.
     """
     for name, config in model.peft_config.items():
         initialisation = getattr(config, "init_lora_weights", None)
         if isinstance(initialisation, str) and initialisation.startswith(MOVING):
             raise refused(
-                "{history} is {name!r}, but adapter {adapter!r} is initialised by {initialisation!r} "
+                f"{{{option}}} is {{name!r}}, but adapter {{adapter!r}} is initialised by {{initialisation!r}} "
                 "(init_lora_weights), which takes its start out of the base model's weights: the model below the "
-                "adapter is not the one that was loaded. Set `init_lora_weights` to True, or set {history} to "
-                "'snapshot'.",
+                f"adapter is not the one that was loaded. Set `init_lora_weights` to True, or {_instead(option)}.",
                 name=history,
                 adapter=name,
                 initialisation=initialisation,
             )
 
 
-def refuse_trained_base(model: Any, history: str) -> None:
+def refuse_trained_base(model: Any, history: str, option: str = "history") -> None:
     """Raises:
     Refused: if switching the adapter off would not bring the base model back, since some of it trains too.
     """
     for name, config in model.peft_config.items():
         if (bias := getattr(config, "bias", "none")) != "none":
             raise refused(
-                "{history} is {name!r} but adapter {adapter!r} trains biases (bias={bias!r}), which are the base "
-                "model's own and stay changed when the adapter is switched off: set its `bias` to 'none', or set "
-                "{history} to 'snapshot', or {gamma} to 0 to select by attention alone.",
+                f"{{{option}}} is {{name!r}} but adapter {{adapter!r}} trains biases (bias={{bias!r}}), which are the "
+                "base model's own and stay changed when the adapter is switched off: set its `bias` to 'none', or "
+                f"{_instead(option)}"
+                + (", or {gamma} to 0 to select by attention alone." if option == "history" else "."),
                 name=history,
                 adapter=name,
                 bias=bias,
@@ -106,13 +117,19 @@ def refuse_trained_base(model: Any, history: str) -> None:
     trained = [name for name, parameter in base_weights(model) if parameter.requires_grad]
     if trained:
         raise refused(
-            "{history} is {name!r}, but {n} parameters of the base model train beside the adapter, such as "
+            f"{{{option}}} is {{name!r}}, but {{n}} parameters of the base model train beside the adapter, such as "
             "{parameter!r}, and stay changed when the adapter is switched off: freeze them, train them as the "
-            "adapter's `modules_to_save`, or set {history} to 'snapshot'.",
+            f"adapter's `modules_to_save`, or {_instead(option)}.",
             name=history,
             n=len(trained),
             parameter=trained[0],
         )
+
+
+def _instead(option: str) -> str:
+    if option == "history":
+        return "set {history} to 'snapshot'"
+    return "record the reference (`sstoken record --as reference`) and set {reference_store}"
 
 
 @hookimpl

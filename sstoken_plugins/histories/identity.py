@@ -36,7 +36,7 @@ def made_by(model: Any, run: TrainingRun, adapter: str | None) -> dict[str, Any]
         adapter: fingerprint of the history's adapter; None for the base model.
 
     Returns:
-        For a model on the meta device, whose weights nobody knows, less than for others.
+        For a model on the meta device, whose weights are unknown, less than for others.
     """
     known = {"adapter": adapter, "tokenizer": run.tokenizer, "configuration": configuration(model)}
     weights = dict(base_weights(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .adapter import AdapterHistory, AdapterOptions
 from .base import History, LiveHistory, Stored, TrainingRun
 from .below_adapter import BaseHistory
 from .identity import made_by
-from .stored import N_MISSING, VALUES, StoredHistory
+from .stored import N_MISSING, VALUES, StoredHistory, StoreLookup
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +99,12 @@ class RecordedHistory(StoredHistory):
         return self
 
     def lookup(self) -> Lookup:
-        return _Lookup(self.store)
+        return StoreLookup(self.store)
 
     def stored(self, batch: MicroBatch) -> Stored:
         inputs: Mapping[str, Any] = batch.inputs
         if VALUES not in inputs:
-            _Lookup(self.store)(found := dict(inputs))
+            StoreLookup(self.store)(found := dict(inputs))
             inputs = found
         values: Tensor = inputs[VALUES].to(batch.documents.ids.device)
         missing = batch.documents.response & values.isnan()
@@ -232,18 +232,6 @@ class RecordedHistory(StoredHistory):
                 else "each such micro-batch costs one more forward pass.",
                 self._how_to_record(),
             )
-
-
-class _Lookup:
-    """Runs in the data loader's workers."""
-
-    def __init__(self, store: DiskStore) -> None:
-        self._store = store
-
-    def __call__(self, batch: MutableMapping[str, Any]) -> None:
-        index = BatchIndex.of(batch)
-        values, n_missing = self._store.get(index)
-        batch[VALUES], batch[N_MISSING] = index.scatter(values), n_missing
 
 
 @hookimpl

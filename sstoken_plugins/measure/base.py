@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ..data import Documents, MicroBatch
+from ..data.loading import Lookup
 from ..histories import History, TrainingRun
 from ..model.logits import LogitsChunk, Statistic
 from ..options import NoOptions
@@ -91,6 +92,15 @@ class Measurement(ABC):
         Raises:
             Refused: if it cannot be taken of this model.
         """
+
+    def lookup(self) -> Lookup | None:
+        """What the data loader's workers do to each training batch, on the host: a function that can be pickled."""
+        return None
+
+    def identity(self) -> Mapping[str, Any]:
+        """What identifies the model that it is taken of, if that is not the one in training, as JSON values. A run
+        resumed with another one is refused."""
+        return {}
 
     def describe(self) -> str | None:
         """Where or how it is taken of the attached model, in a few words for the doctor."""

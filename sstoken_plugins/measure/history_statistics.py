@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import MicroBatch
-from ..errors import refused
-from ..histories import History, LiveHistory
+from ..errors import Refused, refused
+from ..histories import History, TrainingRun
 from ..markers import hookimpl
 from .base import Column, HeadStatistic, Measurement, OwnPass, Passes
 from .current import MassNotAbove
@@ -30,19 +30,27 @@ class HistoryStatistic(OwnPass):
 
     def __init__(self, options: Any, history: History | None = None) -> None:
         super().__init__(options, history)
-        if history is not None and not isinstance(history, LiveHistory):
-            raise refused(
-                "{history} is {name!r}, which keeps the log-probability of each label and not the whole distribution, "
-                "but {strategy} reads that: set {history} to 'base', 'adapter', 'snapshot' or 'ema', or choose what "
-                "the probability of the label is enough for.",
-                name=history.name,
-            )
+        if history is not None and not history.may_run:
+            raise _keeps_labels_alone(history)
         self._statistic = self.Statistic(options, history)
+
+    def attach(self, model: nn.Module, run: TrainingRun) -> None:
+        if self.history is not None and not self.history.runs:
+            raise _keeps_labels_alone(self.history)
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None
         with self.history.active(passes.model):
             return passes.statistic(self._statistic.of, batch)
+
+
+def _keeps_labels_alone(history: History) -> Refused:
+    return refused(
+        "{history} is {name!r}, which keeps the log-probability of each label and not the whole distribution, but "
+        "{strategy} reads that: set {history} to 'base', 'adapter', 'snapshot' or 'ema', or choose what the "
+        "probability of the label is enough for.",
+        name=history.name,
+    )
 
 
 class HistoryMass(HistoryStatistic):

@@ -129,7 +129,7 @@ class LaggedOptions(NoOptions):
         20.0,
         "Optimizer steps after which what was seen counts half, where tokens or samples are compared with earlier "
         "ones.",
-        valid=lambda steps: steps > 0,
+        valid=lambda steps: 0 < steps < math.inf,
         otherwise=", but it counts optimizer steps: set it above 0, for example 20.",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,16 +16,21 @@ from .base import Controls, Method
 from .ranking import keep_best, keep_count
 
 
-@dataclass(frozen=True)
-class RhoOptions(NoOptions):
-    rho: float = option(
-        0.6,
+def rho(default: float) -> Any:
+    """The option `rho`, for methods with a default of their own."""
+    return option(
+        default,
         "Fraction of each sample's response tokens that trains, in (0, 1].",
         valid=lambda rho: 0 < rho <= 1,
         otherwise=", but it is the fraction of response tokens that trains: set it in (0, 1], for example 0.6 (1.0 "
         "trains on all of them).",
         shown=True,
     )
+
+
+@dataclass(frozen=True)
+class RhoOptions(NoOptions):
+    rho: float = rho(0.6)
 
 
 class RankedMethod(Method):
@@ -47,8 +53,8 @@ class RankedMethod(Method):
     def denominator(self, counts: Counts, progress: Progress) -> Tensor:
         return keep_count(counts.n_response, self.options.rho)
 
-    def n_kept(self, counts: Counts, progress: Progress) -> Tensor:
+    def n_kept(self, counts: Counts, progress: Progress) -> Tensor | None:
         return self.denominator(counts, progress)
 
-    def controls(self, progress: Progress) -> Controls:
+    def controls(self, progress: Progress) -> Controls | None:
         return Controls(top="rho")

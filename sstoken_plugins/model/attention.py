@@ -116,13 +116,13 @@ def attention_layers(model: Any) -> dict[int, nn.Module]:
     """
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     language = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
-    return {
-        module.layer_idx: module
-        for module in (language if isinstance(language, nn.Module) else whole).modules()
-        if isinstance(getattr(module, "layer_idx", None), int)
-        and hasattr(getattr(module, "config", None), "_attn_implementation")
-        and _namespace(module)
-    }
+    found: dict[int, nn.Module] = {}
+    for module in (language if isinstance(language, nn.Module) else whole).modules():
+        index = getattr(module, "layer_idx", None)
+        reads_interface = hasattr(getattr(module, "config", None), "_attn_implementation")
+        if isinstance(index, int) and reads_interface and _namespace(module):
+            found[index] = module
+    return found
 
 
 def _namespace(module: nn.Module) -> dict[str, Any]:

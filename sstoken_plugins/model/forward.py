@@ -79,7 +79,7 @@ def token_forward(
     if len(captured) != 1:
         raise UnreadableHead(
             f"{type(inner).__name__} ran its output head {len(captured)} times in a forward pass, where once was "
-            "expected (another patch of its forward or loss may be in the way)"
+            "expected (another patch of its forward or loss may cause this)"
         )
     return _result(captured[0], recorded, outputs, batch.documents)
 

@@ -1,4 +1,7 @@
-"""Per-token log-probabilities straight from the output head: no logits of shape (batch, sequence, vocabulary)."""
+"""Per-token log-probabilities straight from the output head: no logits of shape (batch, sequence, vocabulary).
+
+Forward and backward of the chunked head have to be read together, so they are one file.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ def _rows_with_gradient(grad: Tensor, n_kept: int | None, rows_per_chunk: int) -
     """The places where `grad` (N,) is not zero, and its values there, chunk by chunk.
 
     Args:
-        n_kept: how many there are at most. Without it they are counted, for which the host waits for the device.
+        n_kept: how many there are at most. Without it they are counted, which forces a device sync.
     """
     if n_kept is None:
         rows = grad.nonzero()[:, 0]

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from .. import registry
 from ..config import SSTokenConfig
-from ..data import MicroBatch, Progress
+from ..data import Counts, MicroBatch, Progress
 from ..errors import Problem, Refused, refuse, refused
 from ..guard import checked
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
 from ..signals import Signal
+from .anchor import k3_weights
 
 
 class Plan:
@@ -91,7 +92,16 @@ class Plan:
     @property
     def selects(self) -> bool:
         """Whether all weights are 0 or 1."""
-        return self.method.selects and not self._config.has_data_weights
+        return self.method.selects and not self._config.has_data_weights and not self.is_anchored
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the loss also holds the model to its history, on every response token."""
+        return bool(self._config.anchor != "none")
+
+    def n_kept(self, counts: Counts, progress: Progress) -> Tensor | None:
+        """How many tokens of each document get a weight at most, if that is known before any pass: (N,) int64."""
+        return None if self.is_anchored else self.method.n_kept(counts, progress)
 
     def denominator(self, batch: MicroBatch, progress: Progress) -> Tensor:
         """What a micro-batch adds to the number that the step's loss is divided by: a scalar."""
@@ -123,6 +133,7 @@ class Plan:
     def needs_at(self, progress: Progress) -> list[str]:
         """The measurements that have to be taken at this step, in order."""
         pending = [need for name in self.method.signals(progress) for need in self.signals[name].needs]
+        pending += ["log_probs", "history"] if self.is_anchored else []
         needed: set[str] = set()
         while pending:
             name = pending.pop()
@@ -146,6 +157,10 @@ class Plan:
         }
         weights = self.method.weights(signals, documents, progress)
         weights = checked("method", name, self.method, "weights", weights, ids)
+        if self.is_anchored:
+            weights = weights + k3_weights(
+                measured.log_probs, measured["history"], self._config.anchor_weight, self._config.anchor_clip
+            )
         if self._config.has_data_weights:
             weights = weights * self._weights_of_data(measured)
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import IGNORE_INDEX, OWN_ENTRIES, BatchIndex, Documents, MicroBatch
 from ..errors import refused
 from ..histories.recorded import RecordedHistory
+from ..histories.reference import ReferenceRecording
 from ..measure import Passes
 from ..measure.unprompted import without_prompts
 
@@ -21,10 +22,11 @@ class Recorder:
     """Adds what a store lacks.
 
     Args:
+        history: what is recorded: a history, or a reference.
         without_prompts: whether answers are recorded without their prompts too.
     """
 
-    def __init__(self, history: RecordedHistory, without_prompts: bool) -> None:
+    def __init__(self, history: RecordedHistory | ReferenceRecording, without_prompts: bool) -> None:
         self.history = history
         self._without_prompts = without_prompts
         self._measured = False

@@ -1,4 +1,7 @@
-"""The one object that an integration talks to."""
+"""The one object that an integration talks to.
+
+It only hands on, and is longer than other files since each method says what may be relied on.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
 from ..guard import blame
 from ..histories import History, TrainingRun
+from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
 from ..methods import Selection
 from ..model import TokenForward
@@ -106,7 +110,13 @@ class TokenSelector:
     def lookup(self) -> Lookup:
         """What the data loader should do to every training batch; without, the device is asked later."""
         of_history = self.history.lookup() if self.history is not None else None
-        return BatchLookup(self.n_tokens, of_history, self.data_weights)
+        others = (each.lookup() for each in self.plan.measurements.values())
+        return BatchLookup(self.n_tokens, of_history, *others, self.data_weights)
+
+    @property
+    def lookup_to_record(self) -> Lookup:
+        """The same for batches that are recorded: nothing is looked up in a store that is being filled."""
+        return BatchLookup(self.n_tokens)
 
     @blame()
     def denominator(self, inputs: Mapping[str, Any], step: int = 0) -> Tensor:
@@ -218,6 +228,16 @@ class TokenSelector:
             )
         return Recorder(recording, "unprompted" in self.needs)
 
+    def reference_recorder(self, folder: str) -> Recorder:
+        """What fills the store of a reference from the attached model as it is, whatever the options read.
+
+        Raises:
+            Refused: if the folder holds something else, or what another model recorded.
+        """
+        self._require_attached()
+        assert self._model is not None
+        return Recorder(ReferenceRecording(folder, self._model, self._run), without_prompts=False)
+
     @blame()
     def record(self, model: nn.Module, inputs: Mapping[str, Any], recorder: Recorder) -> int:
         """Adds what the store lacks of a batch, before training; returns how many documents were new."""
@@ -248,14 +268,16 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
+        others = {name: dict(each.identity()) for name, each in self.plan.measurements.items()}
+        identities = {name: identity for name, identity in others.items() if identity}
         if self.history is None:
-            return {"config": self.config.to_dict(), "history": {}}
+            return {"config": self.config.to_dict(), "history": identities}
         config = self.config.to_dict()
         if self.history.known_as != self.config.history:
             own = {each.name for each in dataclasses.fields(self.history.options)}
             config = {name: value for name, value in config.items() if name not in own}
             config["history"] = self.history.known_as
-        return {"config": config, "history": dict(self.history.describe())}
+        return {"config": config, "history": {**self.history.describe(), **identities}}
 
     @blame()
     def state_dict(self) -> dict[str, Tensor]:
@@ -276,7 +298,7 @@ class TokenSelector:
     # What a pass is made of
 
     def _n_kept(self, batch: MicroBatch, progress: Progress) -> int | None:
-        n_kept = self.method.n_kept(batch.counts, progress) if batch.has_index else None
+        n_kept = self.plan.n_kept(batch.counts, progress) if batch.has_index else None
         return None if n_kept is None else sum(n_kept.tolist())
 
     def _learn(

@@ -85,6 +85,13 @@ class DiskStore:
 
     # Reading
 
+    @property
+    def documents(self) -> tuple[Tensor, Tensor]:
+        """Keys and numbers of response tokens of what is on disk: (D,) int64 each, every document once."""
+        first = torch.ones_like(self._keys, dtype=torch.bool)
+        first[1:] = self._keys[1:] != self._keys[:-1]
+        return self._keys[first], self._lengths[first]
+
     def get(self, index: BatchIndex) -> tuple[Tensor, int]:
         """(T,) float32 log-probabilities of a batch, MISSING where there are none, and the documents without."""
         place, found = self._find(index.keys, index.lengths)

@@ -30,7 +30,7 @@ _STALE_SECONDS = 24 * 3600.0
 
 
 class StoreError(ValueError):
-    """The folder is no store, is damaged, or was made by another model."""
+    """The folder is not a history store, is damaged, or was made by another model."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def is_store(folder: Path) -> bool:
         others = [path.name for path in folder.iterdir() if not path.name.startswith(ours)]
         if others and not (folder / MANIFEST).exists():
             raise StoreError(
-                f"{folder} has no {MANIFEST}, but other files such as {sorted(others)[0]!r}: it is no store, "
-                "or its head was lost. Nothing was changed. Give a folder that does not exist yet."
+                f"{folder} has no {MANIFEST}, but other files such as {sorted(others)[0]!r}: it is not a history "
+                "store, or its head was lost. Nothing was changed. Give a folder that does not exist yet."
             )
     elif is_there:
         raise StoreError(f"{folder} is a file, not the folder of a store. Give another path.")
@@ -192,8 +192,8 @@ def write_shard(
         raise OSError(
             error.errno,
             f"{len(content) / 1e6:.1f} MB of log-probabilities could not be written to {folder} "
-            f"({_reason(error)}). What was recorded before is safe: make room, or mend the cause, and start again; "
-            "recording goes on where it stopped.",
+            f"({_reason(error)}). What was recorded before is safe: make room, or fix the cause, and start again; "
+            "recording resumes where it stopped.",
         ) from error
     return final
 

@@ -90,7 +90,7 @@ def one_step(strategy: str = "hostile") -> torch.Tensor:
     return loss.detach()
 
 
-@pytest.mark.parametrize("what", NOT_CLASSES, ids=lambda each: repr(each)[:30])
+@pytest.mark.parametrize("what", NOT_CLASSES, ids=lambda each: getattr(each, "__name__", type(each).__name__))
 def test_what_is_no_method_is_left_out(ledger, register, what, caplog):
     register(register_methods=lambda self, register: register("hostile", what))
     ledger.trial("plugin registers", what, lambda: SSTokenConfig(strategy="hostile"), lambda found: False,

@@ -11,7 +11,7 @@ import torch
 from sstoken_plugins import Counts, MicroBatch, SSTokenConfig, TokenSelector, all_options, registry
 from sstoken_plugins.methods import _template
 
-from . import oracle
+from . import oracle, references
 from .layouts import LAYOUTS, documents, laid_out
 from .tiny import tiny
 
@@ -19,7 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training
 
 STEPS = 3
 # Options that a method cannot do without, and others that take it another way. The defaults are always tried.
-REQUIRED = {"signal": {"signal": "rel"}, "psft": {"history": "snapshot", "refresh_steps": 2.0}}
+REQUIRED = {
+    "signal": {"signal": "rel"},
+    "psft": {"history": "snapshot", "refresh_steps": 2.0},
+    "rho1": {"reference_adapter": references.adapter()},
+    "token_cleaning": references.over_data(),
+    "forgetting": references.over_data(),
+}
+WITHOUT_STORES = {**dict.fromkeys(references.over_data()), **references.by_sample()}
 VARIANTS = {
     "sstoken": [{"gamma": 1.0}, {"gamma": 0.0}, {"rel_warmup_steps": 1}, {"rho": 0.3}, {"rho": 1.0}],
     "sstoken_trimmed": [{"trim": 1.0}, {"trim": 1.0, "rho": 1.0, "gamma": 0.8}, {"trim": 1.0, "trim_by": "current"}],
@@ -39,11 +46,18 @@ VARIANTS = {
     "minor_sft": [{"form": "sum", "beta": 0.5}],
     "memft": [{"threshold": 5.0}],
     "loss_truncation": [{"hot_start": 0}, {"hot_start": 6, "drop": 0.7, "half_life": 1.0}],
+    "rho1": [{"reference_adapter": None, "reference_store": references.reference_store(), "rho": 0.3}],
+    "token_cleaning": [{"rho": 0.3}, WITHOUT_STORES],
+    "forgetting": [{"rho": 1.0}, {**WITHOUT_STORES, "unlearn": 0.5, "schedule": "constant"}],
+    "asft": [{"anchor": "k3"}],
     "q_tuning": [{"samples": 0.8, "tokens": 0.5, "neighbours": 0.5}, {"samples": 0.3}],
 }
 NAMES = [*registry.registered("method"), "template"]
 CASES = [(name, {**REQUIRED.get(name, {}), **more}) for name in NAMES for more in [{}, *VARIANTS.get(name, [])]]
-every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=lambda part: str(part))
+# The same in every process of the test run: folders have random names.
+IDS = [f"{name}-{', '.join(f'{key}={value}' for key, value in options.items() if '/' not in str(value))}-{i}"
+       for i, (name, options) in enumerate(CASES)]  # fmt: skip
+every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 every_name = pytest.mark.parametrize("name", NAMES)
 OTHER_WAYS = [
     ("right", "alone", True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from .. import processes
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,3 +24,9 @@ def test_links_lead_somewhere():
             target = part.partition(")")[0]
             if "://" not in target:
                 assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_the_table_of_the_study_is_up_to_date():
+    pytest.importorskip("pandas")
+    status, printed = processes.run(sys.executable, DOCS / "study.py", "--check")
+    assert status == 0, printed

@@ -19,14 +19,19 @@ from ..trl.test_training import difference, losses, nf4, round_adapters, weights
 # What a method cannot do without.
 REQUIRED = {"signal": {"sstoken_signal": "rel"},
             "psft": {"sstoken_history": "snapshot", "sstoken_refresh_steps": 8}}  # fmt: skip
+REFERENCE = ("rho1", "token_cleaning", "forgetting")
 LAYOUTS = {"padded": {}, "packed": {"packing": True, "max_length": 128, "per_device_train_batch_size": 2}}
 SGD = {"optim": "sgd", "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("strategy", sorted(registry.registered("method")))
-def test_every_method_trains(make_trainer, strategy, layout):  # noqa: F811
-    trainer = make_trainer(sstoken_strategy=strategy, **REQUIRED.get(strategy, {}), **LAYOUTS[layout])
+def test_every_method_trains(make_trainer, adapters, strategy, layout):  # noqa: F811
+    required = dict(REQUIRED.get(strategy, {}))
+    if strategy in REFERENCE:
+        required["sstoken_reference_adapter"] = str(adapters[0])
+        required |= {} if strategy == "rho1" else {"sstoken_over": "sample"}
+    trainer = make_trainer(sstoken_strategy=strategy, **required, **LAYOUTS[layout])
     before = weights(trainer)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]

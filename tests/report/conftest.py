@@ -55,6 +55,12 @@ def adapter(model_dir, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_adapter(model_dir, tmp_path_factory) -> Path:
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    return learned_adapter(model_dir, lora, tmp_path_factory.mktemp("other"), seed=2)
+
+
+@pytest.fixture(scope="session")
 def rows() -> list[dict[str, Any]]:
     return [
         {

@@ -31,20 +31,26 @@ def test_data_are_shown_and_not_run(opened, report):
     assert fates(opened) == report.kept[report.response].tolist()
 
 
-OPTIONS = {"signal": {"signal": "entropy"}}
+OPTIONS = {"signal": {"signal": "entropy"}, "psft": {"history": "snapshot"}}
 """What a method cannot do without."""
+REFERENCE = {"rho1", "token_cleaning", "forgetting"}
+"""Methods that cannot do without a reference. Over the whole data, there is nothing to move."""
 PARTS = ("top", "blend", "threshold")
 
 
 def has_controls(method: str) -> bool:
+    if method in REFERENCE:
+        return method == "rho1"
     selector = TokenSelector(SSTokenConfig(strategy=method, **OPTIONS.get(method, {})))
     return selector.method.controls(selector.progress(0)) is not None
 
 
 @pytest.mark.parametrize("method", filter(has_controls, registered("method")))
-def test_page_selects_as_the_core_does(method, make_report, browser, tmp_path):
+def test_page_selects_as_the_core_does(method, make_report, other_adapter, browser, tmp_path):
     """20 settings of the sliders, each against the core with these options."""
     options = {"strategy": method, **OPTIONS.get(method, {})}
+    if method in REFERENCE:
+        options["reference_adapter"] = str(other_adapter)
     report = make_report(**options)
     open_page(browser, report, tmp_path)
     open_all(browser)

@@ -212,6 +212,20 @@ def test_no_name_is_in_the_package():
         assert not found, path
 
 
+def test_an_anchored_report_has_nothing_to_move(make_report):
+    """Every response token trains, and a page that selected again by the method alone would say otherwise."""
+    report = make_report(anchor="k3")
+    assert report.about["controls"] is None
+    assert report.kept[report.response].all()
+
+
+def test_a_reference_is_shown(make_report, other_adapter):
+    report = make_report(strategy="rho1", reference_adapter=str(other_adapter))
+    columns = report.columns
+    expected = columns["reference_log_prob"] - columns["log_prob"]
+    assert np.allclose(columns["reference_excess"][report.response], expected[report.response], atol=1e-5)
+
+
 def every_other(batch) -> None:
     """The data drop every other token, whatever the method says."""
     batch[WEIGHTS] = (torch.arange(batch["labels"].shape[1]) % 2).expand(batch["labels"].shape) * 0.5

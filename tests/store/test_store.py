@@ -310,7 +310,9 @@ def test_another_maker_is_refused(tmp_path, name):
 
 def test_what_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match=r"'notes.txt': it is no store, .*Give a folder that does not exist yet"):
+    with pytest.raises(
+        StoreError, match=r"'notes.txt': it is not a history store, .*Give a folder that does not exist yet"
+    ):
         DiskStore(tmp_path)
     with pytest.raises(StoreError, match="is a file, not the folder of a store"):
         DiskStore(tmp_path / "notes.txt")

@@ -195,7 +195,9 @@ def test_full_fine_tuning_says_what_will_be_recorded(config, make_trainer, tmp_p
     assert not (tmp_path / "out").exists()
     make_trainer(peft_config=None).train()
     [store] = (tmp_path / "out" / "sstoken-history").iterdir()
-    assert 0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 2000  # the manifest tells the configuration
+    assert (
+        0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 2000
+    )  # the manifest tells the configuration
     assert "history=auto (base)" in examine(config()).selection
 
 

@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
 
-from sstoken_plugins import hookimpl, plugins
+from sstoken_plugins import hookimpl, registry
 from sstoken_plugins.cli import main
 from sstoken_report.table import Report
 

@@ -135,7 +135,7 @@ def cases() -> Iterator[Case]:
         "dropout": replace(LORA, lora_dropout=0.1),
         "biases": replace(LORA, bias="all"),
         "modules to save": replace(LORA, modules_to_save=["lm_head"]),
-        "head and embeddings": replace(LORA, target_modules=["q_proj", "embed_tokens", "lm_head"]),
+        "embeddings": replace(LORA, target_modules=["q_proj", "embed_tokens"]),
         "token indices": replace(LORA, target_modules=["q_proj"], trainable_token_indices=[3, 4]),
         "ia3": IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
         "loha": LoHaConfig(r=4, alpha=8, target_modules=["q_proj", "v_proj"]),
@@ -275,14 +275,14 @@ def test_it_trains_or_says_why_not(make_trainer, model_dir, case):
         options["eval_dataset"] = few if options["eval_dataset"] == "one" else {"a": few, "b": few}
     if "quantization_config" in options:
         options["quantization_config"] = nf4()
-    options.setdefault("peft_config", LORA if case.tune == "lora" else None)
+    options.setdefault("peft_config", copy.deepcopy(LORA) if case.tune == "lora" else None)
     callback = options.pop("callback", None)
     if case.model is not None:
         tokenizer = AutoTokenizer.from_pretrained(model_dir)
         options["model"] = make_model(case.model, len(tokenizer))
         options["processing_class"] = tokenizer
     if options.pop("wrapped", False):
-        options["model"] = get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), LORA)
+        options["model"] = get_peft_model(AutoModelForCausalLM.from_pretrained(model_dir), copy.deepcopy(LORA))
     if case.refused:
         with pytest.raises(ValueError, match=case.refused):
             make_trainer(**options)

@@ -97,20 +97,20 @@ def _print_examples(console: Console, trainer: Any, train: list[Sample]) -> None
 
 
 def _runs(tokenizer: Any, ids: list[int], kept: list[bool]) -> Iterator[tuple[str, bool]]:
-    """Neighbouring tokens of the same fate as one piece of text; special tokens and outer white space left out."""
+    """Neighbouring tokens of the same status as one piece of text; special tokens and outer white space left out."""
     special = set(tokenizer.all_special_ids)
     pairs = [(token, keep) for token, keep in zip(ids, kept, strict=True) if token not in special]
-    run, fate = "", None
+    run, status = "", None
     pending: list[int] = []
     for token, keep in pairs:
         pending.append(token)
         piece = tokenizer.decode(pending)
         if piece.endswith("�") and len(pending) < 4:
-            continue  # a character of several tokens is shown with the fate of its last one
+            continue  # a character of several tokens is shown with the status of its last one
         pending = []
-        if fate is not None and keep != fate:
-            yield run, fate
+        if status is not None and keep != status:
+            yield run, status
             run = ""
-        run, fate = run + piece.replace("\n", " "), keep
-    if fate is not None and run.strip():
-        yield run.rstrip(), fate
+        run, status = run + piece.replace("\n", " "), keep
+    if status is not None and run.strip():
+        yield run.rstrip(), status
