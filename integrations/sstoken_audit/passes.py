@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sstoken_plugins import Documents, token_forward
+from sstoken_plugins.model.logits import entropy as entropy_of
 
 from .formats import Tokens
 
@@ -111,9 +112,10 @@ class Scorer:
         device = self._model.device
         inputs = {name: value.to(device) for name, value in
                   (("input_ids", ids), ("attention_mask", mask), ("labels", labels))}  # fmt: skip
-        forward = token_forward(self._model, inputs, Documents.from_batch(inputs), statistics=entropy)
+        statistics = {"entropy": entropy_of} if entropy else {}
+        forward = token_forward(self._model, inputs, Documents.from_batch(inputs), statistics=statistics)
         log_probs = forward.log_probs.float().cpu().numpy()
-        entropies = log_probs if forward.entropy is None else forward.entropy.float().cpu().numpy()
+        entropies = forward.values["entropy"].float().cpu().numpy() if entropy else log_probs
         for i, sample in enumerate(samples):
             n = len(sample.ids)
             yield TokenScores(log_probs[i, :n][sample.response], entropies[i, :n][sample.response])

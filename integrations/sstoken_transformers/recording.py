@@ -13,6 +13,7 @@ from sstoken_plugins.data import IGNORE_INDEX
 from sstoken_plugins.errors import refuse
 from sstoken_plugins.model.adapters import has_adapter
 from sstoken_plugins.run.recording import Recorder
+from sstoken_plugins.store import stored_bytes
 
 from .compat import prepare_inputs
 from .data import LOOKED_AT
@@ -83,8 +84,8 @@ def _tell_size(trainer: Any, recorder: Recorder) -> None:
         sum(label != IGNORE_INDEX for label in row["labels"]) for row in dataset.select_columns("labels").select(some)
     )
     share = len(dataset) / len(some)
-    size = recorder.history.memory(len(dataset), round(share * n_response))["disk"] * recorder.copies
+    size = stored_bytes(len(dataset), round(share * n_response)) * recorder.copies
     trainer.accelerator.print(
-        f"The history takes about {size / 1e6:.1f} MB on disk, in {store.folder}"
+        f"The recording takes about {size / 1e6:.1f} MB on disk, in {store.folder}"
         + (f" ({len(store)} samples are there already)" if store.exists and len(store) else "")
     )

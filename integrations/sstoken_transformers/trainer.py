@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -32,7 +32,13 @@ from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_b
 logger = logging.getLogger(__name__)
 
 
-class SSTokenTrainerMixin:
+if TYPE_CHECKING:
+    _Trainer = Trainer
+else:
+    _Trainer = object
+
+
+class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
     """Goes in front of a `transformers.Trainer` class; without `enable_token_selection` it changes nothing.
 
         class MyTrainer(SSTokenTrainerMixin, Trainer): ...

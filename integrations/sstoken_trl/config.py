@@ -56,7 +56,7 @@ class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
     def __post_init__(self) -> None:
         if self.sstoken:
             self.token_selection()
-            if self.loss_type == "nll" and COMPUTES_LOSS_IN_CHUNKS and not self.use_liger_kernel:
+            if getattr(self, "loss_type", None) == "nll" and COMPUTES_LOSS_IN_CHUNKS and not self.use_liger_kernel:
                 # Before 1.16 this name asks for the full logits, for metrics; the other one for the same loss without.
                 self.loss_type = "chunked_nll"
         elif self.given_options():

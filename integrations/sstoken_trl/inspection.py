@@ -61,7 +61,7 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
         adapter = name
     if not (name or adapter):
         raise refused("No model: set --model, or --adapter.")
-    if is_full_checkpoint(adapter):
+    if adapter is not None and is_full_checkpoint(adapter):
         model_args.model_name_or_path, replaced["peft_config"] = adapter, None
         if asked_for.reads_history and asked_for.history == "auto" and (store := recorded_store(Path(adapter))):
             register()

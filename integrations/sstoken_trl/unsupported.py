@@ -41,7 +41,8 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
     reason = needs_framework_loss_under_trl(args) or needs_framework_loss(args, arguments.get("compute_loss_func"))
     if reason and selector is not None:
         yield from selector.problems_of_framework_loss(reason)
-    model, peft_config = arguments.get("model"), arguments.get("peft_config")
+    model: Any = arguments.get("model")
+    peft_config: Any = arguments.get("peft_config")
     if getattr(peft_config, "is_prompt_learning", False):
         yield Problem(
             "`peft_config` is of type {kind}, which adds virtual tokens to every sequence: token selection supports "

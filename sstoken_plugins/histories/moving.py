@@ -44,6 +44,8 @@ class _EarlierWeights(LiveHistory):
         now = [(parameter, parameter.data) for _, parameter in self._trained()]
         try:
             for name, parameter in self._trained():
+                if self._weights[name].dtype != parameter.dtype:  # an engine has cast the model since
+                    self._weights[name] = self._weights[name].to(parameter.dtype)
                 parameter.data = self._weights[name]
             torch.clear_autocast_cache()  # it knows parameters by their identity, not by their content
             yield

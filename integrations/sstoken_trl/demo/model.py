@@ -63,7 +63,9 @@ def _find_gguf(console: Console) -> Path:
     packages = user_cache_path("sstoken") / "packages"
     for _ in range(2):
         found = importlib.util.find_spec(PACKAGE)
-        roots = [*(found.submodule_search_locations or []), packages / PACKAGE] if found else [packages / PACKAGE]
+        roots: list[str | Path] = (
+            [*(found.submodule_search_locations or []), packages / PACKAGE] if found else [packages / PACKAGE]
+        )
         for root in roots:
             if (gguf := Path(root) / GGUF).is_file():
                 return gguf

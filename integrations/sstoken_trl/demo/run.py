@@ -54,7 +54,7 @@ def run(
     seconds = time.monotonic() - began
     with console.status("Measuring the loss on held-out replies after training"):
         after = trainer.evaluate()["eval_loss"]
-    trainer.save_model(output_dir)
+    trainer.save_model(str(output_dir))
     print_summary(console, trainer, train, Results(before, after, seconds, output_dir))
 
 
@@ -110,7 +110,7 @@ def _gpu_has_bf16() -> bool:
 
 def _cpu_has_bf16() -> bool:
     """Whether bfloat16 is the faster one; elsewhere it is emulated and the slower."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return not torch.cuda.is_available() and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
