@@ -10,7 +10,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-axolotl test-chaos test-slow lint testbed wheel dist clean
+.PHONY: help demo docs test test-axolotl test-chaos test-newest test-slow lint testbed wheel dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,13 @@ test-axolotl: $(AXOLOTL_VENV)/.dev  ## the default tests, with Axolotl and the v
 
 test-chaos: $(VENV)/.dev  ## try to break it: kills, full disks, damaged files, bad data, hostile plugins (an hour)
 	$(VENV)/bin/python $(PYTEST) tests/chaos -m "slow or not slow"
+
+test-newest:  ## the default tests with the newest versions of all libraries, bounds lifted, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python $(PIP) --upgrade pip torch
+	$(VENV)-newest/bin/python $(PIP) -e ".[demo,dev]"
+	$(VENV)-newest/bin/python $(PIP) --upgrade trl transformers peft accelerate datasets bitsandbytes
+	$(VENV)-newest/bin/python $(PYTEST)
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(VENV)/bin/python $(PYTEST) -m slow
@@ -53,7 +60,7 @@ dist: $(VENV)/.dev  ## build and check the wheel and the source distribution
 	$(VENV)/bin/python -m twine check --strict dist/*
 
 clean:  ## remove the environments and build products
-	rm -rf $(VENV) $(AXOLOTL_VENV) dist site build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AXOLOTL_VENV) $(VENV)-newest dist site build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.torch $(AXOLOTL_VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
