@@ -19,7 +19,7 @@ from sstoken_plugins.model.quantised import keep_4bit_differentiable
 
 from .tiny import tiny
 
-BASE = SSTokenConfig(gamma=1.0)
+BASE = SSTokenConfig(gamma=1.0, history="base")
 
 
 def from_adapter(folder, **options) -> SSTokenConfig:

@@ -133,7 +133,7 @@ def test_training_learns(model, batch):
     metrics = selector.metrics.drain()
     assert set(metrics) == {
         f"sstoken/{name}" for name in
-        ("keep_rate", "rel_kept", "rel_dropped", "attention_kept", "attention_dropped")
+        ("keep_rate", "loss_all", "without_prompt", "rel_kept", "rel_dropped", "attention_kept", "attention_dropped")
     }  # fmt: skip
     kept, response = selector.denominator(batch), selection.documents.response.sum()
     assert metrics["sstoken/keep_rate"] == pytest.approx((kept / response).item())
@@ -178,7 +178,7 @@ def test_gamma_0_needs_no_adapter_and_gamma_1_no_attention_interface(batch):
     model = tiny("llama")
     assert attached(model, gamma=0.0).forward(model, batch, step=0)[1].kept.any()
     with pytest.raises(ValueError, match="the model has no adapter"):
-        attached(model, gamma=0.5)
+        attached(model, gamma=0.5, history="base")
 
 
 def test_gamma_1_serves_architectures_without_the_attention_interface(lora, batch):
@@ -297,8 +297,12 @@ def test_signal_keeps_the_highest(model, batch):
 @pytest.mark.parametrize(
     ("options", "kind", "known"),
     [
-        ({"strategy": "nope"}, "strategy", "cadft, deft, dft, .*full, grounded, .*random, signal, sstoken"),
-        ({"history": "nope"}, "history", "adapter, base"),
+        (
+            {"strategy": "nope"},
+            "strategy",
+            "asft, cadft, deft, dft, .*full, grounded, .*random, rho1, signal, sstoken",
+        ),
+        ({"history": "nope"}, "history", "adapter, auto, base"),
         (
             {"strategy": "signal", "signal": "nope"},
             "signal",

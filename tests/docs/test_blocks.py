@@ -96,6 +96,8 @@ def test_yaml(block, plugin):
             from sstoken_axolotl.args import SSTokenArgs
 
             SSTokenArgs.model_validate({"sstoken": settings["sstoken"]})
+    elif "sstoken" not in settings:  # what stands in the block of either framework
+        SSTokenConfig(**settings)
     else:
         assert settings.pop("sstoken") is True
         SSTokenConfig(**{name.removeprefix("sstoken_"): value for name, value in settings.items()})
@@ -151,7 +153,7 @@ def sstoken(rest: list[str]) -> None:
     elif HAS_TRL:
         from sstoken_trl.sft import make_parser as make_sft_parser
 
-        known = {"--config", *make_sft_parser()._option_string_actions, *own_flags(name)}
+        known = {"--config", "--as", "--model", *make_sft_parser()._option_string_actions, *own_flags(name)}
         assert given <= known, given - known
 
 
