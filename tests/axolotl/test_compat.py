@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
@@ -25,6 +24,7 @@ def config(settings, tmp_path, monkeypatch):
     manager = PluginManager.get_instance()
     manager.plugins.clear()
     manager.cfg = None
+    compat.close_debug_log()  # of other tests
     path = tmp_path / "run.yaml"
 
     def write(**changes):
@@ -77,18 +77,20 @@ def test_override_reads_a_value_as_axolotls_command_line_does(text):
     assert type(compat.override(text)) is type(seen["value"])
 
 
-def test_close_debug_log_ends_the_log_of_a_run(config):
-    """close_debug_log: else what is said after an inspection would go into the log of a run, in a folder that is gone.
+def test_close_debug_log_ends_the_log_of_a_run(config, tmp_path):
+    """close_debug_log: else what is said after an inspection, and in the next run, would go into the log of a folder
+    that is gone.
 
     With its copy of the output switched off, as here and in `leaving_no_trace`, its own log is all that is open.
     """
-    cfg = compat.load_cfg(config())
-    log = Path(cfg.output_dir) / "debug.log"
-    file_only_stream.write("said during the run\n")
-    compat.close_debug_log()
-    file_only_stream.write("said afterwards\n")
-    assert "said during the run" in log.read_text()
-    assert "said afterwards" not in log.read_text()
+    for name in ("first", "second"):
+        compat.load_cfg(config(output_dir=str(tmp_path / name)))
+        file_only_stream.write(f"said during the {name} run\n")
+        compat.close_debug_log()
+        file_only_stream.write("said afterwards\n")
+        log = (tmp_path / name / "debug.log").read_text()
+        assert f"said during the {name} run" in log
+        assert "said afterwards" not in log
 
 
 def test_raw_and_tokenised_are_the_rows_before_and_behind_the_prompt_strategy(config, chats):
