@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -52,8 +53,10 @@ def installed(tmp_path_factory) -> Path:
 
 def run(installed: Path, *command: str) -> str:
     done = subprocess.run(
-        [installed / "bin" / command[0], *command[1:]], cwd=installed, capture_output=True, text=True, check=False
-    )
+        [installed / "bin" / command[0], *command[1:]],
+        cwd=installed, capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -222,7 +222,7 @@ def test_what_an_earlier_cell_has_scored_is_to_the_bit_what_base_scores(study, m
         AutoModelForCausalLM.from_pretrained(model_dir, dtype="float32"), LoraConfig(target_modules="all-linear")
     )
     ids = torch.randint(5, 200, (2, 12))
-    batch = {"input_ids": ids, "labels": torch.where(torch.arange(12) < 4, -100, ids)}
+    batch = {"input_ids": ids, "labels": torch.where(torch.arange(12) < 7, -100, ids)}
     read = {}
     for history in ("base", HISTORY, HISTORY):
         selector = TokenSelector(SSTokenConfig(strategy="grounded", history=history))
