@@ -48,7 +48,10 @@ def study(tmp_path_factory, model_dir):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOP / "recipes" / "study"))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        import cell
         import run
+
+        cell._set_up()
 
         def command(*arguments: str) -> int:
             given = ("--grid", folder / "grid.yaml", "--gsm8k", folder, "--model", model_dir, "--workers", 0)
