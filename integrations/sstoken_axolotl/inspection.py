@@ -57,12 +57,13 @@ def _trainer(
         records: whether it is for filling the store that the training reads.
     """
     with tempfile.TemporaryDirectory() as folder, leaving_no_trace():
-        overrides |= {"save_strategy": "no", "save_steps": None}
+        overrides |= {"save_steps": None}
         if not records:  # the training's own folder is left alone
             overrides["output_dir"] = str(Path(folder) / "out")
         # What Axolotl prints on the way is not the answer.
         with contextlib.redirect_stdout(sys.stderr):
             cfg = load_cfg(path, **overrides)
+            cfg.save_strategy = "no"  # as an override, Axolotl would read it as False where the YAML names none
             block = block_of(cfg)
             asked_for = block.token_selection()
             if PLUGIN not in (cfg.plugins or []):

@@ -85,7 +85,7 @@ def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys,
         (["--sstoken__enabled=false"], {}, "`sstoken` has `enabled: false`"),
         ([], {"plugins": []}, "`plugins` does not have `sstoken_axolotl.SSTokenPlugin`"),
         (["--rho", "0.5"], {}, "'--rho' is not written as --key=value"),
-        ([], {"base_model": None}, "is no configuration of Axolotl"),
+        ([], {"base_model": None}, "base_model\n  Field required"),
     ],
 )
 def test_what_cannot_be_shown_is_said(inspect, capsys, arguments, changes, message):

@@ -36,7 +36,7 @@ class Tiny(Framework):
         found.data = count(Dataset.from_list(settings["tiny_rows"]), selector)
         model = skeleton(AutoConfig.from_pretrained(settings["tiny_model"]), None, None, found)
         tokenizer = fingerprint(AutoTokenizer.from_pretrained(settings["tiny_model"]))
-        examine_model(model, selector, tokenizer, found)
+        examine_model(model, selector, tokenizer, None, found)
         judge(found, selector, 1)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -52,8 +53,10 @@ def installed(tmp_path_factory) -> Path:
 
 def run(installed: Path, *command: str) -> str:
     done = subprocess.run(
-        [installed / "bin" / command[0], *command[1:]], cwd=installed, capture_output=True, text=True, check=False
-    )
+        [installed / "bin" / command[0], *command[1:]],
+        cwd=installed, capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -85,9 +88,8 @@ def test_command(installed):
     assert "sft" in run(installed, "sstoken", "--help")
     assert run(installed, "sstoken", "--version").startswith("sstoken-plugins 0.")
     listed = run(installed, "sstoken", "plugins")
-    rows = {tuple(line.split()[:2]) for line in listed.splitlines()}
-    assert {("method", "sstoken"), ("history", "base"), ("signal", "rel"), ("measurement", "attention")} <= rows
-    assert {("framework", "trl"), ("framework", "axolotl")} <= rows
+    names = {line.split()[0] for line in listed.splitlines() if line.strip()}
+    assert {"sstoken", "random", "base", "adapter", "rel", "attention", "trl", "axolotl"} <= names
     assert "left out" not in listed
 
 

@@ -31,9 +31,8 @@ def model_dir(tmp_path_factory):
 
 def test_its_names_are_listed(installed):
     listed = run("-m", "sstoken_plugins", "plugins", PYTHONPATH=search_path(installed))
-    rows = [line.split()[:2] for line in listed.splitlines()]
-    assert ["method", "soft_focus"] in rows
-    assert ["signal", "offness"] in rows
+    names = {line.split()[0] for line in listed.splitlines() if line.strip()}
+    assert {"soft_focus", "offness"} <= names
     assert "Installed plugin packages: sstoken-soft-focus 0.1.0" in listed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,125 +93,132 @@ def model_dir(tmp_path_factory) -> Path:
     return byte_llama(tmp_path_factory.mktemp("byte-llama"))
 
 
-@pytest.fixture
-def run(installed):
-    """Runs Python where the plugin is installed; returns the status and all that was printed."""
+# One process runs several commands, since importing the frameworks takes longer than they do.
+DRIVER = """
+import json, sys
 
-    def command(*arguments: object) -> tuple[int | None, str]:
-        environment = {"PYTHONPATH": search_path(installed), "ACCELERATE_USE_CPU": "true", "COLUMNS": "200"}
-        return processes.run(sys.executable, *arguments, **environment)
+def sft(argv):
+    from sstoken_trl.sft import run
+    run(argv)
 
-    return command
+def axolotl(argv):
+    from axolotl.cli.train import do_cli
+    from sstoken_axolotl.settings import overrides_of
+    sys.argv = ["axolotl"]
+    do_cli(config=argv[0], **overrides_of(argv[1:]))
 
+def sstoken(argv):
+    from sstoken_plugins.cli import main
+    return main(argv)
 
-@pytest.fixture
-def trl(model_dir, tmp_path) -> list[str]:
-    """Flags of a short run under TRL."""
-    pytest.importorskip("trl")
-    return [
-        "--config", "recipes/trl/qlora-cpu.yaml", "--model_name_or_path", str(model_dir), "--load_in_4bit", "false",
-        "--output_dir", str(tmp_path / "out"), "--max_steps", "1", "--report_to", "none",
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def axolotl(model_dir, tmp_path) -> Path:
-    """A YAML of a short run under Axolotl."""
-    pytest.importorskip("axolotl")
-    settings = yaml.safe_load((TOP / "recipes" / "axolotl" / "lora-cpu.yaml").read_text())
-    settings |= {
-        "base_model": str(model_dir), "output_dir": str(tmp_path / "out"), "val_set_size": 0, "max_steps": 1,
-        "dataset_prepared_path": str(tmp_path / "data"), "save_steps": 1,
-        "sstoken": {"strategy": "band", "band_low": 0.5, "band_high": 6},
-    }  # fmt: skip
-    settings.pop("eval_steps")
-    path = tmp_path / "axolotl.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
+for name, command, *argv in json.loads(sys.argv[1]):
+    print(f"\\n@@{name}", flush=True)
+    try:
+        status = globals()[command](argv) or 0
+    except SystemExit as error:
+        status = error.code or 0
+    except ValueError as error:
+        print(error)
+        status = 1
+    print(f"\\nSTATUS {status}", flush=True)
+"""
+YAML = "recipes/trl/qlora-cpu.yaml"
 FLAGS = ["--sstoken_strategy", "band", "--sstoken_band_low", "0.5", "--sstoken_band_high", "6"]
+HELP = "Loss in nats below which a token is learned already. Default: 0.1."
 
 
-def test_trl_trains_by_flags_and_by_yaml(run, trl, tmp_path):
-    status, printed = run("-m", "sstoken_trl.sft", *trl, *FLAGS)
-    assert status == 0, printed[-3000:]
-    by_flags = log_of(tmp_path / "out")[0]
-    assert 0 < by_flags["sstoken/keep_rate"] < 1
-
-    settings = yaml.safe_load((TOP / "recipes" / "trl" / "qlora-cpu.yaml").read_text())
-    settings |= {"sstoken_strategy": "band", "sstoken_band_low": 0.5, "sstoken_band_high": 6}
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
-    trl[1], trl[7] = str(tmp_path / "run.yaml"), str(tmp_path / "again")
-    status, printed = run("-m", "sstoken_trl.sft", *trl)
-    assert status == 0, printed[-3000:]
-    by_yaml = log_of(tmp_path / "again")[0]
-    assert by_yaml["loss"] == by_flags["loss"]
-    assert by_yaml["sstoken/keep_rate"] == by_flags["sstoken/keep_rate"]
+def run(installed: str, commands: list[list[Any]]) -> dict[str, str]:
+    """Runs commands, each a name and its parts, where the plugin is installed; returns what each printed."""
+    given = json.dumps([[str(part) for part in command] for command in commands])
+    environment = {"PYTHONPATH": search_path(installed), "ACCELERATE_USE_CPU": "true", "COLUMNS": "200"}
+    status, printed = processes.run(sys.executable, "-c", DRIVER, given, timeout=500, **environment)
+    assert status == 0, printed[-4000:]
+    return {part.partition("\n")[0]: part for part in printed.split("\n@@")[1:]}
 
 
-def test_trl_helps_and_refuses(run, trl):
-    status, printed = run("-m", "sstoken_trl.sft", "--help")
-    assert status == 0
-    words = " ".join(printed.split())
-    assert "--sstoken_band_low" in words
-    assert "Loss in nats below which a token is learned already. Default: 0.1." in words
-    status, printed = run("-m", "sstoken_trl.sft", *trl, "--sstoken_strategy", "band", "--sstoken_band_high", "-1")
-    assert status != 0
-    assert "`sstoken_band_high` is -1.0: set it above 0." in printed
-    status, printed = run("-m", "sstoken_trl.sft", *trl, "--sstoken_band_low", "0.5")
-    assert status != 0
-    assert "`sstoken_band_low` is 0.5, which `sstoken_strategy` 'sstoken'" in printed
-
-
-def test_axolotl_trains_and_refuses(run, axolotl, tmp_path):
-    status, printed = run("-m", "axolotl.cli.train", axolotl)
-    assert status == 0, printed[-3000:]
-    assert CHOSEN in printed
-    assert 0 < log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 1
-    status, printed = run("-m", "axolotl.cli.train", axolotl, "--sstoken__band_low=-2")
-    assert status != 0
-    assert "`band_low` is -2.0: set it to 0 or more." in printed
-
-
-@pytest.mark.parametrize("framework", ["trl", "axolotl"])
-def test_the_doctor_and_inspect_know_it(run, framework, request, tmp_path):
-    pytest.importorskip("pyarrow")
-    given = request.getfixturevalue(framework)
-    given = [given] if framework == "axolotl" else [*given, *FLAGS]
-    wrong = ["--sstoken__band_high=0"] if framework == "axolotl" else ["--sstoken_band_high", "0"]
-    status, printed = run("-m", "sstoken_plugins", "doctor", *given)
-    assert status == 0, printed[-3000:]
-    assert "strategy=band" in printed
-    status, printed = run("-m", "sstoken_plugins", "doctor", *given, *wrong)
-    assert status == 1
-    assert "set it above 0." in printed
-
-    shown = tmp_path / "shown"
-    status, printed = run("-m", "sstoken_plugins", "inspect", *given, "--out", shown, "-n", 4)
-    assert status == 0, printed[-3000:]
-    assert "4 samples, step 0" in printed
-    page = json.loads((shown / "sstoken-inspect.json").read_text())
-    assert page["about"]["config"]["band_low"] == 0.5
-    assert "strategy=band" in (shown / "sstoken-inspect.html").read_text()
-
-
-def test_reports_of_a_training_show_its_choice(run, trl, tmp_path):
-    pytest.importorskip("pyarrow")
+def kept_by_the_band(folder: Path, of: str) -> None:
+    """What a report shows to train is what the method keeps."""
     from sstoken_report.table import Report
 
-    status, printed = run(
-        "-m", "sstoken_trl.sft", *trl, *FLAGS, "--sstoken_report_steps", "1", "--sstoken_report_samples", "6"
-    )
-    assert status == 0, printed[-3000:]
-    report = Report.read_parquet(tmp_path / "out" / "sstoken-report" / "step-000000.parquet")
+    report = Report.read_parquet(folder / of)
     loss = -report.columns["log_prob"][report.response]
     assert (report.kept[report.response] == ((loss >= 0.5) & (loss <= 6))).all()
     assert 0 < report.kept.sum() < report.response.sum()
 
 
-def test_it_is_listed(run):
-    status, printed = run("-m", "sstoken_plugins", "plugins")
-    assert status == 0
-    assert ["method", "band"] in [line.split()[:2] for line in printed.splitlines()]
-    assert "Every token with `band_low <= -log p <= band_high`." in printed
+def test_trl(installed, model_dir, tmp_path):
+    pytest.importorskip("trl")
+    pytest.importorskip("pyarrow")
+    settings = yaml.safe_load((TOP / YAML).read_text())
+    settings |= {"sstoken_strategy": "band", "sstoken_band_low": 0.5, "sstoken_band_high": 6}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    short = ["--model_name_or_path", model_dir, "--load_in_4bit", "false", "--max_steps", 1, "--report_to", "none"]
+    flags = ["--config", YAML, *short, "--output_dir", tmp_path / "flags", *FLAGS]
+    printed = run(
+        installed,
+        [
+            ["listed", "sstoken", "plugins"],
+            ["help", "sft", "--help"],
+            ["refused", "sft", *flags, "--sstoken_band_high", -1],
+            ["misplaced", "sft", *flags, "--sstoken_strategy", "full"],
+            ["diagnosed", "sstoken", "doctor", *flags],
+            ["found", "sstoken", "doctor", *flags, "--sstoken_band_high", -1],
+            ["shown", "sstoken", "inspect", *flags, "--out", tmp_path / "look", "-n", 4],
+            ["by flags", "sft", *flags, "--sstoken_report_steps", 1, "--sstoken_report_samples", 6],
+            ["by YAML", "sft", "--config", tmp_path / "run.yaml", *short, "--output_dir", tmp_path / "yaml"],
+        ],
+    )
+    assert any(line.split()[:1] == ["band"] for line in printed["listed"].splitlines())
+    assert "Every token with `band_low <= -log p <= band_high`." in printed["listed"]
+    assert "--sstoken_band_low" in printed["help"]
+    assert HELP in " ".join(printed["help"].split())
+    for name in ("refused", "found"):
+        assert "`sstoken_band_high` is -1.0: set it above 0." in printed[name]
+        assert "STATUS 1" in printed[name]
+    assert "`sstoken_band_low` is 0.5, which `sstoken_strategy` 'full'" in printed["misplaced"]
+    assert "STATUS 1" in printed["misplaced"]
+    for name in ("diagnosed", "shown", "by flags", "by YAML"):
+        assert "STATUS 0" in printed[name], printed[name][-3000:]
+    assert CHOSEN in printed["diagnosed"]
+    assert "4 samples, step 0" in printed["shown"]
+    assert CHOSEN in (tmp_path / "look" / "sstoken-inspect.html").read_text()
+    kept_by_the_band(tmp_path, "look/sstoken-inspect.parquet")
+    kept_by_the_band(tmp_path, "flags/sstoken-report/step-000000.parquet")
+    by_flags, by_yaml = (log_of(tmp_path / name)[0] for name in ("flags", "yaml"))
+    assert 0 < by_flags["sstoken/keep_rate"] < 1
+    assert (by_yaml["loss"], by_yaml["sstoken/keep_rate"]) == (by_flags["loss"], by_flags["sstoken/keep_rate"])
+
+
+def test_axolotl(installed, model_dir, tmp_path):
+    pytest.importorskip("axolotl")
+    pytest.importorskip("pyarrow")
+    settings = yaml.safe_load((TOP / "recipes" / "axolotl" / "lora-cpu.yaml").read_text())
+    settings |= {
+        "base_model": str(model_dir), "output_dir": str(tmp_path / "out"), "val_set_size": 0, "max_steps": 1,
+        "dataset_prepared_path": str(tmp_path / "data"), "save_steps": 1,
+        "sstoken": {"strategy": "band", "band_low": 0.5, "band_high": 6, "report_steps": 1, "report_samples": 6},
+    }  # fmt: skip
+    settings.pop("eval_steps")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    printed = run(
+        installed,
+        [
+            ["refused", "axolotl", path, "--sstoken__band_low=-2"],
+            ["diagnosed", "sstoken", "doctor", path],
+            ["found", "sstoken", "doctor", path, "--sstoken__band_low=-2"],
+            ["shown", "sstoken", "inspect", path, "--out", tmp_path / "look", "-n", 4],
+            ["trained", "axolotl", path],
+        ],
+    )
+    for name in ("refused", "found"):
+        assert "`band_low` is -2.0: set it to 0 or more." in printed[name]
+        assert "STATUS 1" in printed[name]
+    for name in ("diagnosed", "shown", "trained"):
+        assert "STATUS 0" in printed[name], printed[name][-3000:]
+    assert CHOSEN in printed["diagnosed"]
+    assert CHOSEN in printed["trained"]
+    assert "4 samples, step 0" in printed["shown"]
+    kept_by_the_band(tmp_path, "look/sstoken-inspect.parquet")
+    kept_by_the_band(tmp_path, "out/sstoken-report/step-000000.parquet")
+    assert 0 < log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 1

@@ -48,7 +48,10 @@ def study(tmp_path_factory, model_dir):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOP / "recipes" / "study"))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        import cell
         import run
+
+        cell._set_up()
 
         def command(*arguments: str) -> int:
             given = ("--grid", folder / "grid.yaml", "--gsm8k", folder, "--model", model_dir, "--workers", 0)
@@ -222,7 +225,7 @@ def test_what_an_earlier_cell_has_scored_is_to_the_bit_what_base_scores(study, m
         AutoModelForCausalLM.from_pretrained(model_dir, dtype="float32"), LoraConfig(target_modules="all-linear")
     )
     ids = torch.randint(5, 200, (2, 12))
-    batch = {"input_ids": ids, "labels": torch.where(torch.arange(12) < 4, -100, ids)}
+    batch = {"input_ids": ids, "labels": torch.where(torch.arange(12) < 7, -100, ids)}
     read = {}
     for history in ("base", HISTORY, HISTORY):
         selector = TokenSelector(SSTokenConfig(strategy="grounded", history=history))
