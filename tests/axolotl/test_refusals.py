@@ -33,7 +33,7 @@ def refused(settings, match, **changes):
         ({"rho": "much"}, r"sstoken\.rho"),
         ({"gamma": 1.5}, r"`gamma` is 1.5.*\[0, 1\]"),
         ({"history": "bass"}, r"`history` is 'bass'.*Known: adapter, auto, base"),
-        ({"strategy": "best"}, r"`strategy` is 'best'.*Known: full, grounded, random, signal, sstoken"),
+        ({"strategy": "best"}, r"`strategy` is 'best'.*Known: asft, .*random, rho1, signal, sstoken"),
         ({"strategy": "signal", "signal": "noize"}, r"`signal` is 'noize'.*Known: .*noise"),
         ({"history": "adapter"}, r"`history_adapter` is not set"),
         ({"history": "adapter", "history_adapter": "/no/such"}, r"`history_adapter` is '/no/such', which is not"),

@@ -29,7 +29,7 @@ def refused(make_trainer, rows=PROMPTED, *, match, **options):
         ({"sstoken_history": "bass"}, r"`sstoken_history` is 'bass'.*Known: .*base"),
         (
             {"sstoken_strategy": "best"},
-            r"`sstoken_strategy` is 'best'.*Known: full, grounded, random, signal, sstoken",
+            r"`sstoken_strategy` is 'best'.*Known: asft, .*random, rho1, signal, sstoken",
         ),
         (
             {"sstoken_strategy": "signal", "sstoken_signal": "luck"},
