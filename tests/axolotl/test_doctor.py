@@ -83,7 +83,10 @@ def test_it_is_fine_without_weights(config, model_dir, capsys, tmp_path):
         ({"sstoken": False}, ["`sstoken` has `enabled: false`"]),
         ({"sstoken": {"roh": 1, "gama": 0}}, ["did you mean `gamma`?", "did you mean `rho`?"]),
         ({"sstoken": {"rho": 2}, "use_eaft": True}, ["`rho` is 2.0", "`use_eaft` is True"]),
-        ({"torch_compile": True, "adapter": None}, ["`torch_compile` is True", "`adapter` is not set"]),
+        (
+            {"use_eaft": True, "adapter": None, "sstoken": {"history": "snapshot"}},
+            ["`use_eaft` is True", "`adapter` is not set"],
+        ),
         ({"sstoken": {"attention_layer": 9}}, ["`attention_layer` is 9"]),
         ({"sstoken": {"history": "recorded", "history_store": "/no/such"}}, ["where nothing was recorded yet"]),
         ({"datasets": data(Path("/no/such"))}, ["The data: "]),

@@ -224,7 +224,10 @@ def test_a_run_that_is_out_of_time_begins_nothing(command, testbed, capsys):
     assert not list((testbed / "late" / "cells").glob("*.json"))
 
 
-def test_the_headline_says_its_verdict(command, capsys):
+def test_the_headline_says_its_verdict(command, capsys, monkeypatch, tmp_path):
+    import verdict
+
+    monkeypatch.setattr(verdict, "COMMITTED", tmp_path / "none.csv")  # what is committed is of the real grid
     assert command("--headline", "--arms", "full", "oracle") == 0
     assert "many, alphabet_noise: `oracle` is no different" in capsys.readouterr().out
 

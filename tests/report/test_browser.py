@@ -11,6 +11,7 @@ from selenium.webdriver import Keys
 from selenium.webdriver.common.action_chains import ActionChains
 
 from sstoken_plugins import SSTokenConfig, TokenSelector
+from sstoken_plugins.errors import Refused
 from sstoken_plugins.registry import registered
 
 from .browsing import click, errors, fates, needs_browser, open_all, open_page, slide
@@ -64,7 +65,10 @@ def test_page_selects_as_the_core_does(method, make_report, other_adapter, brows
             for part in PARTS
             if part in controls
         }
-        again = make_report(**options, **moved)
+        try:
+            again = make_report(**options, **moved)
+        except Refused:  # a slider's last stop may be what the method refuses
+            continue
         expected = again.kept[report.response].tolist()
         assert browser.execute_script("return Array.from(report.kept, Boolean)") == expected, moved
         assert fates(browser) == expected
