@@ -112,4 +112,4 @@ def test_what_is_refused():
     with pytest.raises(Refused, match=r"`loss` is 'framework'|only leave tokens out"):
         TokenSelector(SSTokenConfig(strategy="full", anchor="k3", loss="framework"))
     with pytest.raises(Refused, match="`history` is 'base' but the model has no adapter"):
-        selector_for(tiny("llama"), strategy="dft", anchor="k3")
+        selector_for(tiny("llama"), strategy="dft", anchor="k3", history="base")
