@@ -15,7 +15,7 @@ def read(arguments: argparse.Namespace) -> Any:
     Raises:
         AuditError: if the YAML cannot be read, or is not one of `trl sft` or `sstoken sft`.
     """
-    from sstoken_trl.sft import load_data, make_parser
+    from sstoken_trl.sft import load_rows, make_parser
 
     if not arguments.config.is_file():
         raise AuditError(f"--config {arguments.config} is no file.")
@@ -24,7 +24,8 @@ def read(arguments: argparse.Namespace) -> Any:
         script, training, model, mixture = make_parser(prog="sstoken audit").parse_args_and_config(
             [*command, "--sstoken", "false"], fail_with_unknown_args=False
         )[:4]
-        rows = load_data(script, mixture)[script.dataset_train_split]
+        field = training.dataset_text_field
+        rows = next(load_rows(script, mixture, script.dataset_train_split, text_field=field))
     except (ValueError, TypeError, SystemExit) as error:
         raise AuditError(f"--config {arguments.config} is no configuration of a training with TRL: {error}") from error
     if not hasattr(rows, "__len__"):

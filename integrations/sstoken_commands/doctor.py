@@ -47,8 +47,11 @@ def main(argv: Sequence[str]) -> int:
             return 1
         return fail("doctor", error)
     # What the frameworks print on the way is not the answer.
-    with contextlib.redirect_stdout(sys.stderr):
-        found = framework.examine(command)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = framework.examine(command)
+    except Refused as error:
+        return fail("doctor", error)
     from sstoken_transformers.doctor.output import show
 
     show(found, as_json)

@@ -53,6 +53,10 @@ class ReportCallback(TrainerCallback):
         self._samples: Samples | None = None
         self._last: Report | None = None
 
+    def _tell(self) -> None:
+        """The closing line of the training names the page, where the trainer has one."""
+        getattr(self._trainer, "token_places", {})["report"] = self._folder / "index.html"
+
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
         self._samples = Samples.of_training(self._trainer, train_dataloader, self._selector.config.report_samples)
         self._last = None
@@ -88,6 +92,7 @@ class ReportCallback(TrainerCallback):
         except OSError as error:  # the training is worth more than a page about it
             logger.warning("The report of step %d could not be written: %s.", step, error)
         else:
+            self._tell()
             logger.info("Report of step %d, %.1f %% kept: %s", step, 100 * means["keep_rate"], self._folder)
 
 

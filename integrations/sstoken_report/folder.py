@@ -1,6 +1,6 @@
 """Where a run keeps its reports.
 
-OUTPUT_DIR/sstoken-report/
+OUTPUT_DIR/_sstoken-report/
     index.html             curves, and links to the pages
     step-000100.html       the page of a report
     step-000100.parquet    the report itself: all else can be made from it
@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-FOLDER = "sstoken-report"
+FOLDER = "_sstoken-report"
+"""In the output folder. `push_to_hub` leaves out what begins with an underscore, and reports hold training data."""
+FOLDER_BEFORE = "sstoken-report"
+"""What it was called by version 0.1."""
 
 
 def parquet_path(folder: Path, step: int) -> Path:

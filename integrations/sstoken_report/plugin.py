@@ -17,7 +17,7 @@ class ReportOptions(NoOptions):
     report_steps: int = option(
         0,
         "Every so many optimizer steps, write a page that shows the tokens selected in a few training samples, into "
-        "`sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
+        "`_sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
         valid=lambda steps: steps >= 0,
         otherwise=": set it to a number of optimizer steps, or to 0 for no reports.",
     )

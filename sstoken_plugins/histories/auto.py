@@ -26,8 +26,9 @@ from .start import StartHistory, start_of
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "sstoken-history"
-"""Of the stores, in the run's output folder: one store for each model, named after what made it."""
+FOLDER = "_sstoken-history"
+"""Of the stores, in the run's output folder: one store for each model, named after what made it. `push_to_hub` leaves
+out what begins with an underscore."""
 
 
 @dataclass(frozen=True)

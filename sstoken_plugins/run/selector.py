@@ -23,6 +23,7 @@ from ..histories import History, TrainingRun
 from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
 from ..methods import Selection
+from ..methods.outlook import outlook
 from ..model import TokenForward
 from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
@@ -77,6 +78,11 @@ class TokenSelector:
     def summary(self) -> str:
         """One line that says what was chosen and, once attached, what the history came down to."""
         return self.config.summary(None if self.history is None else self.history.decided)
+
+    @property
+    def outlook(self) -> Problem | None:
+        """What was measured of the method, and what to compare it with; None for plain fine-tuning."""
+        return outlook(type(self.method), self.config.strategy)
 
     @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:

@@ -65,7 +65,7 @@ def test_a_training_that_asks_for_reports_is_watched(steps, make_trainer, tmp_pa
     if not steps:
         return
     trainer.train()
-    folder = Path(trainer.args.output_dir) / "sstoken-report"
+    folder = Path(trainer.args.output_dir) / "_sstoken-report"
     written = sorted(path.name for path in folder.iterdir())
     assert written == ["index.html", *(f"step-00000{n}.{kind}" for n in (0, 2, 3) for kind in ("html", "parquet"))]
     report = Report.read_parquet(folder / "step-000002.parquet")

@@ -62,6 +62,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, Text]]:
     )
     yield found.framework, shown
     yield "Selection", Text(found.selection or "unknown")
+    if found.outlook:
+        yield "Outlook", Text(found.outlook)
     if found.model is not None:
         model = found.model
         size = f"{_short(model.parameters)} parameters, {_short(model.trainable)} train"
