@@ -117,15 +117,14 @@ def test_a_template_that_does_not_mark_the_assistant(make_trainer, conversations
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [["--num_processes", "1"], ["--num_processes", "2", "--cpu"]], ids=["one", "two"])
-def test_under_the_launcher_the_last_line_is_the_reason(settings, tmp_path, launcher):
+def test_under_the_launcher_the_last_line_is_the_reason(settings, tmp_path):
     """The process that the launcher starts refuses what is not known before."""
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({**settings, "sstoken": True, "sstoken_attention_layer": 7}))
     for command in ("sft", "record"):
         store = ["--sstoken_history_store", str(tmp_path / "store")] if command == "record" else []
         status, printed = processes.run(
-            sys.executable, "-m", "sstoken_plugins", command, str(path), *launcher, *store, timeout=200
+            sys.executable, "-m", "sstoken_plugins", command, str(path), "--num_processes", "1", *store
         )
         assert status == 2, printed
         last = printed.strip().splitlines()[-1]
