@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from . import __version__
 from .errors import Refused
+from .installing import how_to_install
 
 
 class _Command(NamedTuple):
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(
             f"sstoken {name} needs {', '.join(missing)}, not installed here. Install with\n"
-            f'    pip install "sstoken-plugins[{command.extras}]"',
+            f"    {how_to_install(command.extras)}",
             file=sys.stderr,
         )
         return 1

@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="folder of the page and the tables (default: NAME-audit)")
     add(
-        "--cache", type=Path, help="folder of the scores, with which an interrupted audit goes on (default: OUT/cache)"
+        "--cache", type=Path, help="folder of the scores, from which an interrupted audit resumes (default: OUT/cache)"
     )
     add("--clean", type=Path, help="write the rows without a flag to this .jsonl")
     add("--suspects", type=Path, help="write the flagged rows to this .jsonl")

@@ -114,7 +114,7 @@ def _ask(flag: str, question: str, default: str) -> str:
     """The user's answer.
 
     Raises:
-        Refused: if nobody can be asked, or says nothing where nothing is the default.
+        Refused: if there is no terminal to ask on, or no answer where there is no default.
     """
     answer = ""
     if sys.stdin.isatty():

@@ -28,7 +28,7 @@ LOGGED = ("keep_rate", "agreement")
 class ReportCallback(TrainerCallback):
     """Writes a report before the first step, every `report_steps`, and after the last.
 
-    The training that goes on afterwards is the one that would have gone on without, bit for bit. The keep rate of a
+    The training continues exactly as it would without reports, bit for bit. The keep rate of a
     report and its agreement with the one before go into the log of the next logging step, as
     `sstoken/report_keep_rate` and `sstoken/report_agreement`.
 

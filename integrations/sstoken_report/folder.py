@@ -49,8 +49,8 @@ def move_aside(folder: Path) -> Path | None:
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Has `fill` write the file, which appears whole or not at all.
 
-    Until it is whole it has a name that nobody can foresee, and is created anew: what others may have put into the
-    folder is neither written to nor followed.
+    Until it is whole it has a random name, and is newly created: files or links that others have put into the folder
+    are neither written to nor followed.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     number = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

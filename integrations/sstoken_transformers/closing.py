@@ -1,4 +1,4 @@
-"""What is left of a training: where things are, and what the model card says of the selection."""
+"""The end of a training: where things are, and what the model card says of the selection."""
 
 from __future__ import annotations
 

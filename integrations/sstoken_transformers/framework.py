@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a user gave a command, beside the command's own flags.
+    """What a user gave a command, without the command's own flags.
 
     Attributes:
         yaml: the configuration that comes first, if one does.
@@ -37,7 +37,7 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Look:
-    """What `sstoken inspect` wants of a framework, beside its command line.
+    """What `sstoken inspect` wants of a framework, in addition to its command line.
 
     Attributes:
         n_samples: how many samples will be looked at.

@@ -40,7 +40,7 @@ class SSTokenScriptArguments(ScriptArguments):  # type: ignore[misc]
 
 
 class WrongCommandLine(Refused):
-    """A flag or a key that nobody knows, or that has no value."""
+    """An unknown flag or key, or one without a value."""
 
 
 class Parser(TrlParser):  # type: ignore[misc]
@@ -115,7 +115,7 @@ def _read(parser: TrlParser, arguments: list[str]) -> tuple[Any, ...]:
 
 def refuse_unknown(parser: TrlParser, *left: Any) -> None:
     """Raises:
-    WrongCommandLine: for what nobody knows among what is left.
+    WrongCommandLine: for unknown flags and keys among what the parser left.
     """
     if problems := list(_unknown(parser, *left)):
         raise WrongCommandLine(*problems)
@@ -124,7 +124,7 @@ def refuse_unknown(parser: TrlParser, *left: Any) -> None:
 def _unknown(
     parser: TrlParser, from_config: Sequence[str], rest: Sequence[str], launchers: frozenset[str] = frozenset()
 ) -> Iterator[Problem]:
-    """What nobody knows among what is left of the YAML (keys as flags, each with its value) and of the flags.
+    """Unknown keys and flags among what the parser left of the YAML (as flags, each with its value) and of the flags.
 
     Args:
         launchers: flags that a launcher takes.

@@ -57,4 +57,4 @@ def _tokenizer(model: str, options: Mapping[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model, **known)
     except Exception:
-        return None  # whoever loads the model says it better
+        return None  # loading the model will say it better

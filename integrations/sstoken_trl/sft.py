@@ -101,7 +101,7 @@ def require_model(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> N
         )
     except OSError as error:
         raise refused(
-            "`model_name_or_path` is {name!r}, of which no configuration can be loaded: {error}",
+            "`model_name_or_path` is {name!r}, whose configuration cannot be loaded: {error}",
             name=name,
             error=" ".join(str(error).split()),
         ) from error

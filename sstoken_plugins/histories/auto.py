@@ -90,7 +90,7 @@ class AutoHistory(History):
         else:
             raise refused(
                 "{history} is {name!r}, which without an untouched base model below an adapter records what the model "
-                "says of the data before the first step, but nobody said where to: set {history_store} to a folder.",
+                "says of the data before the first step, but no folder is set for that: set {history_store} to one.",
                 name=self.name,
             )
         return StartHistory(RecordedOptions(history_store=str(folder), history_record=True), self.name)

@@ -104,7 +104,7 @@ def test_a_framework_that_is_not_installed_is_named(kind, package, tmp_path):
     for command, status in (("doctor", 1), ("record", 2)):
         found, printed = processes.run(sys.executable, "-c", code.format(command=command))
         assert found == status, printed
-        assert f'{frameworks()[kind].label}, which is not installed here: pip install "sstoken-plugins[' in printed
+        assert f"{frameworks()[kind].label}, which is not installed here: pip install " in printed
         assert "Traceback" not in printed
 
 

@@ -106,7 +106,7 @@ class Diagnosis:
 
     @contextlib.contextmanager
     def looking_at(self, what: str) -> Iterator[None]:
-        """What goes wrong inside is a problem, and the examination goes on behind; what is warned of is a note."""
+        """An error inside becomes a problem, and the examination continues; a warning becomes a note."""
         handler = _Notes(self)
         loggers = [logging.getLogger(name) for name in OWN_LOGGERS]
         for logger in loggers:

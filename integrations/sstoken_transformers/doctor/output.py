@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .diagnosis import DataFacts, Diagnosis
 
-PLACES = {"device": "beside the model", "host": "in memory and in every checkpoint", "disk": "on disk"}
+PLACES = {"device": "in addition to the model", "host": "in memory and in every checkpoint", "disk": "on disk"}
 
 
 def show(found: Diagnosis, as_json: bool) -> None:
