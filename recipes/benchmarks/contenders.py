@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -46,8 +47,16 @@ class Point:
     lora_r: int = 16
 
 
-def serve(framework: str, name: str, point: Point, threads: int, connection: Connection) -> None:
-    """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it."""
+def serve(
+    framework: str, name: str, point: Point, threads: int, packages: Path | None, connection: Connection
+) -> None:
+    """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it.
+
+    Args:
+        packages: a folder where another version of this package is installed, to be used instead.
+    """
+    if packages is not None:
+        sys.path.insert(0, str(packages.resolve()))
     torch.set_num_threads(threads)
     _be_quiet()
     try:
