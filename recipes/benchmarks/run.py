@@ -3,6 +3,7 @@
     python recipes/benchmarks/run.py    # the CPU table of docs/cost.md: a quarter of an hour
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
+    python recipes/benchmarks/run.py --contenders dft eaft deft infosft talr prift stm    # methods by name
     python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
     pip install --no-deps --target other PATH && python recipes/benchmarks/run.py --against other  # two versions
@@ -39,6 +40,8 @@ from contenders import CONTENDERS, Point, serve
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from sstoken_plugins import registry
 
 # Shapes of SmolLM2-135M and Llama-3.2-1B; `tiny` is for tests.
 SIZES: dict[str, dict[str, int]] = {
@@ -94,7 +97,14 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", choices=("trl", "axolotl"), default="trl")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=[*CONTENDERS, *registry.registered("method")],
+        default=list(CONTENDERS),
+        metavar="NAME",
+        help="those of contenders.py, or methods",
+    )
     parser.add_argument("--against", type=Path, help="folder with another version of this package, to compare with")
     parser.add_argument("--size", choices=SIZES, default="135m", help="shape of the model (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="instead of the model's own number, to be done sooner")
