@@ -33,6 +33,7 @@ from .loss_path import LossPath
 from .metrics import Metrics
 from .plan import Plan
 from .recording import Recorder
+from .state import described, restore, state_of
 
 
 class TokenSelector:
@@ -274,32 +275,17 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        others = {name: dict(each.identity()) for name, each in self.plan.measurements.items()}
-        identities = {name: identity for name, identity in others.items() if identity}
-        if self.history is None:
-            return {"config": self.config.to_dict(), "history": identities}
-        config = self.config.to_dict()
-        if self.history.known_as != self.config.history:
-            own = {each.name for each in dataclasses.fields(self.history.options)}
-            config = {name: value for name, value in config.items() if name not in own}
-            config["history"] = self.history.known_as
-        return {"config": config, "history": {**self.history.describe(), **identities}}
+        return described(self.config, self.plan)
 
     @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
-        history = self.history.state_dict() if self.history is not None else {}
-        return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
+        return state_of(self.plan)
 
     @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores `state_dict`."""
-        mine = {name: value for name, value in state.items() if not name.startswith("method.")}
-        if self.history is not None:
-            self.history.load_state_dict(mine)
-        self.method.load_state_dict(
-            {name.removeprefix("method."): value for name, value in state.items() if name not in mine}
-        )
+        restore(self.plan, state)
 
     # What a pass is made of
 
