@@ -18,7 +18,7 @@ from ..data import IGNORE_INDEX, BatchIndex, DataWeights, MicroBatch, Progress
 from ..data.checks import check_form, check_values
 from ..data.loading import BatchLookup, Lookup
 from ..errors import Problem, refused
-from ..guard import blame
+from ..guard import blame, expect_tensors
 from ..histories import History, TrainingRun
 from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
@@ -124,7 +124,11 @@ class TokenSelector:
 
         Known before any pass. With selection it is the number of tokens that will be kept.
         """
-        return self.plan.denominator(MicroBatch.of(inputs), self.progress(step))
+        batch = MicroBatch.of(inputs)
+        total = self.plan.denominator(batch, self.progress(step))
+        if self.config.divisor is None:
+            self._health.watch_denominator(total, batch.counts.n_response.sum())
+        return total
 
     def use_framework_loss(self, reason: str) -> None:
         """Says that the loss has to be the framework's own, for a reason that ends a sentence with "because".
@@ -283,7 +287,11 @@ class TokenSelector:
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
         history = self.history.state_dict() if self.history is not None else {}
-        return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
+        method = self.method.state_dict()
+        if self.history is not None:
+            expect_tensors("history", self.history.name, self.history, history)
+        expect_tensors("method", self.config.strategy, self.method, method)
+        return {**history, **{f"method.{name}": value for name, value in method.items()}}
 
     @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
