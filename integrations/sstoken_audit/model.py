@@ -45,7 +45,7 @@ def load(
     where = device or (accelerator.type if accelerator is not None else "cpu")
     if dtype != "auto" and dtype not in DTYPES:
         raise AuditError(f"--dtype is {dtype!r}: choose auto, {', '.join(DTYPES)}.")
-    chosen = DTYPES.get(dtype, torch.float32 if where == "cpu" else torch.bfloat16)
+    chosen = DTYPES.get(dtype, torch.float32 if torch.device(where).type == "cpu" else torch.bfloat16)
     options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code}
     if load_in_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
