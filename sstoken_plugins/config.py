@@ -15,10 +15,7 @@ from .options import Option, build, union, unknown
 
 def all_options() -> dict[str, Option]:
     """Every option of every registered method, history, measurement, signal and extension, by name; general ones
-    first.
-
-    Raises:
-        Refused: if two owners declare different options under one name.
+    first. No two mean different things by one name: `registry.registered` sees to it.
     """
     owners: dict[str, type] = {"general": GeneralOptions}
     for kind in ("method", "history", "measurement", "signal"):

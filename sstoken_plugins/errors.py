@@ -1,4 +1,4 @@
-"""Refusing what cannot work: all of it at once, so that nobody fixes one thing only to be told of the next."""
+"""Refusing what cannot work: all of it at once, so that users need not fix one thing to learn of the next."""
 
 from __future__ import annotations
 

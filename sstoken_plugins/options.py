@@ -179,7 +179,7 @@ def build(owner: str, options: type, values: Mapping[str, Any]) -> Any:
 
 
 def unknown(name: str, known: Iterable[str]) -> Problem:
-    """An option that nobody declares."""
+    """An option that does not exist."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f": did you mean `{close[0]}`?" if close else "."

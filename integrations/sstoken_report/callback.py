@@ -21,13 +21,16 @@ from .summary import scalars, totals
 from .table import Report
 
 logger = logging.getLogger(__name__)
+LOGGED = ("keep_rate", "agreement")
+"""What trackers show of a report. The index page has the curves of all columns, which would crowd theirs."""
 
 
 class ReportCallback(TrainerCallback):
     """Writes a report before the first step, every `report_steps`, and after the last.
 
-    The training that goes on afterwards is the one that would have gone on without, bit for bit. The means of a report
-    go into the log of the next logging step, as `sstoken/report_keep_rate`, `sstoken/report_agreement`, ...
+    The training continues exactly as it would without reports, bit for bit. The keep rate of a
+    report and its agreement with the one before go into the log of the next logging step, as
+    `sstoken/report_keep_rate` and `sstoken/report_agreement`.
 
     Raises:
         Refused: if the trainer's data or its processes cannot be looked at.
@@ -59,6 +62,10 @@ class ReportCallback(TrainerCallback):
         self._samples: Samples | None = None
         self._last: Report | None = None
 
+    def _tell(self) -> None:
+        """The closing line of the training names the page, where the trainer has one."""
+        getattr(self._trainer, "token_places", {})["report"] = self._folder / "index.html"
+
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
         self._samples = Samples.of_training(self._trainer, train_dataloader, self._selector.config.report_samples)
         self._last = None
@@ -83,6 +90,8 @@ class ReportCallback(TrainerCallback):
             return
         report = score(self._trainer, self._selector, self._samples, step)
         for name, (total, count) in totals(report, self._last).items():
+            if name not in LOGGED:
+                continue
             pair = torch.tensor([total, count], dtype=torch.float64).to(self._trainer.args.device)
             self._selector.metrics.record(f"report_{name}", *pair)
         self._last = report
@@ -94,6 +103,7 @@ class ReportCallback(TrainerCallback):
         except OSError as error:  # the training is worth more than a page about it
             logger.warning("The report of step %d could not be written: %s.", step, error)
         else:
+            self._tell()
             logger.info("Report of step %d, %.1f %% kept: %s", step, 100 * means["keep_rate"], self._folder)
 
 

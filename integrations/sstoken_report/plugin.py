@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstoken_plugins import NoOptions, Problem, TokenSelector, hookimpl, option
+from sstoken_plugins.installing import how_to_install
 
 PACKAGES = ("jinja2", "matplotlib", "pyarrow", "tqdm")
 
@@ -17,7 +18,7 @@ class ReportOptions(NoOptions):
     report_steps: int = option(
         0,
         "Every so many optimizer steps, write a page that shows the tokens selected in a few training samples, into "
-        "`sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
+        "`_sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
         valid=lambda steps: steps >= 0,
         otherwise=": set it to a number of optimizer steps, or to 0 for no reports.",
     )
@@ -33,7 +34,8 @@ class ReportOptions(NoOptions):
         if self.report_steps and missing:
             yield Problem(
                 "{report_steps} is {value}, but {missing} {verb} not installed here: run "
-                '`pip install "sstoken-plugins[report]"`, or set {report_steps} to 0.',
+                "`{how}`, or set {report_steps} to 0.",
+                how=how_to_install("report"),
                 value=self.report_steps,
                 missing=", ".join(missing),
                 verb="is" if len(missing) == 1 else "are",

@@ -108,7 +108,7 @@ def _replace(path: Path, write: Any) -> None:
         raise OSError(
             getattr(error, "errno", None) or 0,
             f"{path} could not be written ({getattr(error, 'strerror', None) or error}): this checkpoint is "
-            "incomplete and will be passed over; those before it are whole. Make room, and resume.",
+            "incomplete and will be skipped; those before it are complete. Make room, and resume.",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -44,6 +44,7 @@ class Method(ABC):
         Options: the dataclass of its options; an instance is `self.options`.
         selects: whether the weights are 0 and 1 alone. If so, dropped tokens can also lose their label, and the
             framework's own loss be taken over the others (`loss: framework`).
+        evidence: what was measured here in comparison with plain fine-tuning; empty: nothing. Not inherited.
         reference: where it was published, such as "arXiv 2510.18250"; empty: here.
         histories: names of the histories that it is defined for; empty: any.
         history_explained: what they have in common, in a few words that follow "against".
@@ -52,6 +53,7 @@ class Method(ABC):
     kind = "method"
     Options: ClassVar[type[NoOptions]] = NoOptions
     selects: ClassVar[bool] = False
+    evidence: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     histories: ClassVar[tuple[str, ...]] = ()
     history_explained: ClassVar[str] = "them"

@@ -171,12 +171,13 @@ class Plan:
         }
         weights = self.method.weights(signals, documents, progress)
         weights = checked("method", name, self.method, "weights", weights, ids)
+        of_data = self._weights_of_data(measured) if self._config.has_data_weights else torch.ones_like(weights)
+        weights = weights * of_data
         if self.is_anchored:
-            weights = weights + k3_weights(
+            pull = k3_weights(
                 measured.log_probs, measured["history"], self._config.anchor_weight, self._config.anchor_clip
             )
-        if self._config.has_data_weights:
-            weights = weights * self._weights_of_data(measured)
+            weights = weights + pull * of_data.abs()  # what is to be unlearned is not to be driven away for ever
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
 
     @staticmethod

@@ -126,7 +126,7 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"The store {folder} could not be begun ({_reason(error)}): nothing was recorded. Make room, mend the "
+            f"The store {folder} could not be created ({_reason(error)}): nothing was recorded. Make room, fix the "
             "cause, or give another folder.",
         ) from error
 
@@ -141,7 +141,7 @@ def read_shard(path: Path, made_by: Mapping[str, Any], verify: bool) -> Shard:
     """
     from safetensors import safe_open
 
-    again = f"Delete {path.name} and record again: what is lost with it, and no more, will be recorded anew."
+    again = f"Delete {path.name} and record again: what is lost with it, and no more, will be recorded again."
     try:
         if verify:
             with path.open("rb") as file:
