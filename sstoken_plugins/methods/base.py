@@ -86,6 +86,7 @@ class Method(ABC):
 
         It has to follow from what is known before any pass, because the loss of the first micro-batch is divided by
         the sum over all micro-batches and processes. Default: the number of response tokens, as in plain fine-tuning.
+        What is negative, not finite, or above 1e4 for each response token stops the run.
         """
         return counts.n_response
 

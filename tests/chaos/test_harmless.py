@@ -18,6 +18,7 @@ from sstoken_audit.formats import Format
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.errors import Refused
 from sstoken_plugins.store import DiskStore
+from sstoken_report.folder import FOLDER
 from sstoken_transformers import newest_whole_checkpoint
 from sstoken_transformers.checkpoints import sound_checkpoint
 from sstoken_transformers.state import load_state, save_state
@@ -78,7 +79,7 @@ def trains(folder: Path, history: str) -> None:
     make(folder, history, max_steps=2, reports=1).train()
     trainer = make(folder, history, max_steps=3, reports=1)
     trainer.train(resume_from_checkpoint=True)
-    assert (folder / "sstoken-report" / "step-000003.html").is_file()
+    assert (folder / FOLDER / "step-000003.html").is_file()
 
 
 @pytest.mark.slow
