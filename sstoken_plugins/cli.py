@@ -46,6 +46,12 @@ _COMMANDS = {
         "trl,report",
         ("transformers", "rich", "jinja2", "pyarrow"),
     ),
+    "compare": _Command(
+        "sstoken_commands.compare:main",
+        "show which tokens change between methods, options, models, checkpoints or report files",
+        "trl,report",
+        ("transformers", "rich", "jinja2", "pyarrow"),
+    ),
     "audit": _Command(
         "sstoken_audit.command:main",
         "score every row of your data before you train on it, and list those that do not belong",

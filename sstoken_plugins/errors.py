@@ -15,6 +15,11 @@ def as_is(option: str) -> str:
     return option
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would take for commands written as in source code: names in data may hold it."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+
+
 class Problem:
     """One thing that stops a run, and how to fix it.
 
@@ -34,7 +39,7 @@ class Problem:
 
     def text(self, naming: Naming = as_is) -> str:
         """The sentence, with options named by `naming` and set in backticks."""
-        return _Template(self.values, naming).format(self.template)
+        return printable(_Template(self.values, naming).format(self.template))
 
     def __str__(self) -> str:
         return self.text()

@@ -183,9 +183,8 @@ def unknown(name: str, known: Iterable[str]) -> Problem:
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f": did you mean `{close[0]}`?" if close else "."
-    told = str(name) if str(name).isprintable() else repr(name)  # no escape sequences on anybody's terminal
     return Problem(
-        "`{name}` is not an option{hint} The options are {all}.", name=told[:80], hint=hint, all=", ".join(names)
+        "`{name}` is not an option{hint} The options are {all}.", name=str(name)[:80], hint=hint, all=", ".join(names)
     )
 
 

@@ -74,7 +74,7 @@ class Lines(Source):
     def row(self, number: int) -> Row:
         try:
             row = json.loads(self.line(number))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise AuditError(
                 f"{self.name}, row {number}: is no JSON ({error}). Every line has to be one object."
             ) from error

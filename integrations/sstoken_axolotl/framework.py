@@ -23,9 +23,13 @@ class Axolotl(Framework):
     label, package, extra = "Axolotl", "axolotl", "axolotl"
     usage = "AXOLOTL.yaml [--key=value] [--block__key=value]"
     marks = frozenset(("base_model", "datasets", "sequence_len", "micro_batch_size", "plugins", "adapter"))
+    model_option = "base_model"
 
     def naming(self, option: str) -> str:
         return own_name(option)
+
+    def flag(self, option: str, value: str) -> str:
+        return f"--sstoken__{own_name(option)}={value}"
 
     def examine(self, command: CommandLine) -> Diagnosis:
         from .doctor import examine

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import registry
-from sstoken_plugins.errors import refused
+from sstoken_plugins.errors import printable, refused
 from sstoken_plugins.installing import how_to_install
 from sstoken_transformers.framework import CommandLine, Framework
 
@@ -78,5 +78,5 @@ def _installed(framework: Framework) -> Framework:
 
 def fail(command: str, error: Exception) -> int:
     """Prints what is wrong, one sentence a line; returns the exit status."""
-    print(f"sstoken {command}: {error}", file=sys.stderr)
+    print(printable(f"sstoken {command}: {error}"), file=sys.stderr)
     return 2

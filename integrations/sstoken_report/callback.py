@@ -39,6 +39,12 @@ class ReportCallback(TrainerCallback):
 
     def __init__(self, trainer: Any, selector: TokenSelector) -> None:
         steps = selector.config.report_steps
+        if not hasattr(trainer.processing_class, "decode"):
+            raise refused(
+                "{report_steps} is {value}, but the trainer has no tokenizer to show the tokens by: set it to 0, or "
+                "give the trainer its `processing_class`.",
+                value=steps,
+            )
         if trainer.is_deepspeed_enabled:
             raise refused(
                 "{report_steps} is {value}, but under DeepSpeed nothing is scored between its steps: set it to 0, or "

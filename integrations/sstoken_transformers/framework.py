@@ -100,6 +100,7 @@ class Framework(ABC):
         usage: a command line of it, for help texts.
         marks: keys that a YAML for it has, and others do not.
         takes_flags: whether its options can be given as flags alone, without a YAML.
+        model_option: how it calls the model's name or folder.
     """
 
     kind = "framework"
@@ -109,6 +110,7 @@ class Framework(ABC):
     usage: ClassVar[str]
     marks: ClassVar[frozenset[str]]
     takes_flags: ClassVar[bool] = False
+    model_option: ClassVar[str] = "model_name_or_path"
 
     def recognises(self, settings: Mapping[str, Any]) -> int:
         """How many keys of a YAML speak for this framework."""
@@ -117,6 +119,10 @@ class Framework(ABC):
     @abstractmethod
     def naming(self, option: str) -> str:
         """How its users write an option of the selection."""
+
+    def flag(self, option: str, value: str) -> str:
+        """How an option of the selection is set on the command line."""
+        return f"--{self.naming(option)}={value}"
 
     @abstractmethod
     def examine(self, command: CommandLine) -> Diagnosis:

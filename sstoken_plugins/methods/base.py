@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ..data import Counts, Documents, Progress
+from ..guard import expect
 from ..options import NoOptions
 from .selection import Selection
 
@@ -67,7 +68,10 @@ class Method(ABC):
     @property
     def reads(self) -> frozenset[str]:
         """All that `signals` may ever name: the model is prepared for it before training."""
-        return frozenset(self.signals(Progress(0, 1)))
+        names = self.signals(Progress(0, 1))
+        is_right = isinstance(names, Iterable) and all(isinstance(name, str) for name in names)
+        expect("method", type(self).__name__, self, "signals", names, is_right, "a list of names of signals")
+        return frozenset(names)
 
     @abstractmethod
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
@@ -82,6 +86,7 @@ class Method(ABC):
 
         It has to follow from what is known before any pass, because the loss of the first micro-batch is divided by
         the sum over all micro-batches and processes. Default: the number of response tokens, as in plain fine-tuning.
+        What is negative, not finite, or above 1e4 for each response token stops the run.
         """
         return counts.n_response
 

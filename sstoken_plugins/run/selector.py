@@ -131,7 +131,11 @@ class TokenSelector:
 
         Known before any pass. With selection it is the number of tokens that will be kept.
         """
-        return self.plan.denominator(MicroBatch.of(inputs), self.progress(step))
+        batch = MicroBatch.of(inputs)
+        total = self.plan.denominator(batch, self.progress(step))
+        if self.config.divisor is None:
+            self._health.watch_denominator(total, batch.counts.n_response.sum())
+        return total
 
     def use_framework_loss(self, reason: str) -> None:
         """Says that the loss has to be the framework's own, for a reason that ends a sentence with "because".
@@ -280,7 +284,7 @@ class TokenSelector:
     @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
-        return state_of(self.plan)
+        return state_of(self.config, self.plan)
 
     @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

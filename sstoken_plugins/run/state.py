@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import SSTokenConfig
+from ..guard import expect_tensors
 from .plan import Plan
 
 METHOD = "method."
@@ -29,10 +30,14 @@ def described(config: SSTokenConfig, plan: Plan) -> dict[str, Any]:
     return {"config": options, "history": history}
 
 
-def state_of(plan: Plan) -> dict[str, Tensor]:
+def state_of(config: SSTokenConfig, plan: Plan) -> dict[str, Tensor]:
     """The tensors that a resumed run needs to continue exactly."""
     of_history = plan.history.state_dict() if plan.history is not None else {}
-    return {**of_history, **{METHOD + name: value for name, value in plan.method.state_dict().items()}}
+    of_method = plan.method.state_dict()
+    if plan.history is not None:
+        expect_tensors("history", plan.history.name, plan.history, of_history)
+    expect_tensors("method", config.strategy, plan.method, of_method)
+    return {**of_history, **{METHOD + name: value for name, value in of_method.items()}}
 
 
 def restore(plan: Plan, state: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import printable
 from .codec import block_sizes
 
 FORMAT = 2
@@ -31,6 +32,9 @@ _STALE_SECONDS = 24 * 3600.0
 
 class StoreError(ValueError):
     """The folder is not a history store, is damaged, or was made by another model."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))  # files in it may have any name
 
 
 @dataclass(frozen=True)

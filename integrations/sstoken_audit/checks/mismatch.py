@@ -8,7 +8,7 @@ from sstoken_plugins import hookimpl
 
 from ..mixture import fit, most_likely
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 FEWEST = 8
 
@@ -73,5 +73,5 @@ class Mismatch(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Mismatch)
