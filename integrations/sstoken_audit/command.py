@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-        The exit status: 0; 1 if something is wrong with what was asked; 3 if more rows are suspicious than
+        The exit status: 0; 2 if something is wrong with what was asked; 3 if more rows are suspicious than
         `--fail-above` allows.
     """
     arguments = make_parser().parse_args(list(argv))
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         from .terminal import harmless
 
         print(f"sstoken audit: {harmless(str(error))}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,14 +42,17 @@ def make_parser() -> argparse.ArgumentParser:
         prog="sstoken audit",
         description="Score every row of a data set for fine-tuning, and list those that do not belong: answers to "
         "another question, gibberish, boilerplate, duplicates, truncated answers, and more.",
-        epilog="Exit status: 0, or 3 if --fail-above is exceeded, or 1 for what is wrong with the data or the flags.",
+        epilog="Exit status: 0, or 3 if --fail-above is exceeded, or 2 for what is wrong with the data or the flags.",
     )
     add = parser.add_argument
     add("data", nargs="?", help="a .jsonl, .json, .parquet or .csv file, or the name of a data set on the hub")
     add("--config", type=Path, help="the YAML of a training with TRL or Axolotl: its data, model and precision")
     add("--model", help="folder or hub name of the model that is asked; without: only checks of the text alone")
     add("--adapter", help="folder of a LoRA adapter for the model")
-    add("--columns", help="names of the prompt's and the answer's column: question,answer")
+    add(
+        "--columns",
+        help="names of the prompt's and the answer's column: question,answer; or as `sstoken sft` takes them",
+    )
     add("--split", default="train", help="of a data set on the hub (default: train)")
     add("--checks", help="only these, separated by commas (see --list)")
     add("--skip", default="", help="not these")
@@ -62,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="folder of the page and the tables (default: NAME-audit)")
     add(
-        "--cache", type=Path, help="folder of the scores, with which an interrupted audit goes on (default: OUT/cache)"
+        "--cache", type=Path, help="folder of the scores, from which an interrupted audit resumes (default: OUT/cache)"
     )
     add("--clean", type=Path, help="write the rows without a flag to this .jsonl")
     add("--suspects", type=Path, help="write the flagged rows to this .jsonl")

@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from sstoken_plugins.errors import Refused
+from sstoken_transformers.files import QUESTION_ANSWER, parse_columns
+
 from .data import Row, Source
 from .errors import AuditError
 from .samples import Message, Sample, Tokens
 from .tokenised import IDS, LABELS, is_tokenised, sample_of
 
-QUESTION_ANSWER = (
-    ("question", "answer"),
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("query", "response"),
-)
 ROLES = {"human": "user", "gpt": "assistant"}
 
 
@@ -25,7 +22,8 @@ class Format:
     """How the rows of a data set are read.
 
     Args:
-        columns: (prompt, answer) as the user named them, or None to find out from the first row.
+        columns: (prompt, answer) as the user named them, or what `sstoken sft --columns` takes:
+            ("question=prompt", "answer=completion"); None to find out from the first row.
         tokenizer: of the model; needed for rows that are tokenised.
 
     Raises:
@@ -37,7 +35,9 @@ class Format:
     def __init__(self, source: Source, columns: Sequence[str] | None = None, tokenizer: Any = None) -> None:
         self._name, self._tokenizer = source.name, tokenizer
         first = source.row(0)
-        if columns is not None:
+        if columns is not None and any("=" in each for each in columns):
+            self.kind, self.columns = _as_training_names_them(",".join(columns))
+        elif columns is not None:
             if len(columns) != 2:
                 raise AuditError(f"--columns is {','.join(columns)!r}: name two, as in --columns question,answer.")
             self.kind, self.columns = "pair", tuple(columns)
@@ -126,6 +126,19 @@ class Format:
         return AuditError(f"{self._name}, row {number}, column {column!r}: {what}. Fix the row, or take it out.")
 
 
+def _as_training_names_them(text: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        theirs = {ours: theirs for theirs, ours in parse_columns(text).items()}
+    except Refused as error:
+        raise AuditError(str(error)) from error
+    if "prompt" in theirs and "completion" in theirs:
+        return "prompt_completion", (theirs["prompt"], theirs["completion"])
+    for name in ("messages", "conversations"):
+        if name in theirs:
+            return "messages", (theirs[name],)
+    raise AuditError(f"--columns is {text!r}: name what is the prompt and the completion, or the messages.")
+
+
 class Renderer:
     """Tokenises samples as TRL's `SFTTrainer` does with its defaults, and `assistant_only_loss` for conversations.
 
@@ -141,7 +154,7 @@ class Renderer:
             raise AuditError(
                 "The data are conversations, and the model's tokenizer has no chat template: use another model."
             )
-        if kind == "messages" and "{% generation" not in tokenizer.chat_template.replace("{%-", "{%"):
+        if kind == "messages":
             self._training_template = _training_template(tokenizer)
 
     def tokens(self, sample: Sample) -> Tokens:
@@ -184,16 +197,15 @@ class Renderer:
 
 
 def _training_template(tokenizer: Any) -> str | None:
-    from trl.chat_template_utils import get_training_chat_template
+    from sstoken_trl.compat import training_template
 
     try:
-        template: str | None = get_training_chat_template(tokenizer)
+        return training_template(tokenizer)
     except ValueError as error:
         raise AuditError(
             "The chat template of this model does not mark assistant turns ({% generation %}), and TRL knows no "
             "replacement for it: give the data as prompt and completion."
         ) from error
-    return template
 
 
 def _common_prefix(ids: Sequence[int], other: Sequence[int]) -> int:

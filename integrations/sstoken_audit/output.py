@@ -112,7 +112,7 @@ def _write_parquet(result: AuditResult, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[IO[str]], object], mode: str = "w") -> None:
-    """Writes under a name nobody can foresee, then renames: a file is whole or not there."""
+    """Writes under a random name, then renames: a file is whole or not there."""
     handle, unfinished = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     try:
         with os.fdopen(

@@ -1,4 +1,4 @@
-"""Scores all rows, chunk by chunk, and goes on where an earlier run stopped."""
+"""Scores all rows, chunk by chunk, and continues where an earlier run stopped."""
 
 from __future__ import annotations
 

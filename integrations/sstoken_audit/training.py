@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from sstoken_plugins.installing import how_to_install
+
 from .data import Source, Table
 from .errors import AuditError
 
@@ -28,8 +30,7 @@ def read(arguments: argparse.Namespace) -> tuple[Any, Any]:
     if Axolotl().recognises(settings) > TRL().recognises(settings):
         if importlib.util.find_spec("axolotl") is None:
             raise AuditError(
-                f"--config {arguments.config} is for Axolotl, which is not installed here: pip install "
-                '"sstoken-plugins[axolotl]"'
+                f"--config {arguments.config} is for Axolotl, which is not installed here: {how_to_install('axolotl')}"
             )
         found = _of_axolotl(arguments)
     else:
@@ -78,14 +79,15 @@ def _of_axolotl(arguments: argparse.Namespace) -> tuple[Source, Any]:
 
 
 def _of_trl(arguments: argparse.Namespace) -> Any:
-    from sstoken_trl.sft import load_data, make_parser
+    from sstoken_trl.sft import load_rows, make_parser
 
     command = ["--config", str(arguments.config), "--output_dir", "unused", "--use_cpu", "true", "--bf16", "false"]
     try:
         script, training, model, mixture = make_parser(prog="sstoken audit").parse_args_and_config(
             [*command, "--sstoken", "false"], fail_with_unknown_args=False
         )[:4]
-        rows = load_data(script, mixture)[script.dataset_train_split]
+        field = training.dataset_text_field
+        rows = next(load_rows(script, mixture, script.dataset_train_split, text_field=field))
     except (ValueError, TypeError, SystemExit) as error:
         raise AuditError(f"--config {arguments.config} is no configuration of a training with TRL: {error}") from error
     if not hasattr(rows, "__len__"):

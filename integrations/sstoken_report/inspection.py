@@ -19,7 +19,7 @@ ADAPTER_FILE, STATE_FILE, TRAINER_FILE = "adapter_config.json", "sstoken.json", 
 
 @dataclass
 class InspectArguments:
-    """What `sstoken inspect` takes beside the flags of `sstoken sft`, or beside an Axolotl YAML and its overrides.
+    """What `sstoken inspect` takes in addition to the flags of `sstoken sft`, or to an Axolotl YAML and its overrides.
     Short for the former: `--model`, `--data` (also a file), `--split`, and the options of ssToken without their
     prefix: `--rho`, `--gamma`, `--history_adapter`, ..."""
 

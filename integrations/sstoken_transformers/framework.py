@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a user gave a command, beside the command's own flags.
+    """What a user gave a command, without the command's own flags.
 
     Attributes:
         yaml: the configuration that comes first, if one does.
@@ -37,7 +37,7 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Look:
-    """What `sstoken inspect` wants of a framework, beside its command line.
+    """What `sstoken inspect` wants of a framework, in addition to its command line.
 
     Attributes:
         n_samples: how many samples will be looked at.
@@ -63,6 +63,31 @@ class Looked:
     trainer: Any
     asked_for: SSTokenConfig
     adapter: str | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What `sstoken init` knows of a run that is to be configured.
+
+    Attributes:
+        data: a file, a folder, or a data set of the hub.
+        columns: the data's own columns by the names (prompt, completion, messages) that training knows; of these
+            names alone where the data have them.
+        from_value: whether messages have `from` and `value` in place of `role` and `content`.
+        method: the option `strategy`.
+        known: what was measured of that method.
+        has_gpu: whether this machine has one.
+        path: of the YAML.
+    """
+
+    model: str
+    data: str
+    columns: Mapping[str, str]
+    from_value: bool
+    method: str
+    known: str
+    has_gpu: bool
+    path: Path
 
 
 class Framework(ABC):
@@ -106,7 +131,7 @@ class Framework(ABC):
         Options and data are read by the framework itself.
 
         Raises:
-            SystemExit: for a command line that cannot be read.
+            Refused: for a command line that cannot be read.
         """
 
     @abstractmethod
@@ -120,6 +145,14 @@ class Framework(ABC):
     @abstractmethod
     def record(self, command: CommandLine) -> int:
         """Fills the store of history 'recorded' from the framework's own batches; returns the exit status."""
+
+    def configuration(self, start: Start) -> str:
+        """A YAML that trains, with comments, for `sstoken init`."""
+        raise refused("`sstoken init` knows no configuration for {label}.", label=self.label)
+
+    def training(self, path: Path) -> str:
+        """The command that trains with a YAML."""
+        raise refused("`sstoken init` knows no command for {label}.", label=self.label)
 
     def record_reference(self, command: CommandLine, model: str) -> int:
         """Fills the `reference_store` that the command line names with what another model says of the framework's own

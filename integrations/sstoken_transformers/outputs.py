@@ -17,12 +17,13 @@ class SelectedTokensOutput(ModelOutput):
     """The loss over the selected tokens, and the fields that the trainers in use read of a forward pass without
     logits.
 
-    `transformers` and Axolotl take `loss`. TRL from 1.16 on makes the loss of `log_probs`, which carry the weights
-    here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the three counts. The
-    metrics are over all response tokens, as in plain fine-tuning.
+    `transformers`, Axolotl and ms-swift take `loss`. TRL from 1.16 on makes the loss of `log_probs`, which
+    carry the weights here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the
+    three counts. The metrics are over all response tokens, as in plain fine-tuning.
     """
 
     loss: Tensor | None = None
+    logits: Tensor | None = None
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
     is_top1: Tensor | None = None
@@ -36,7 +37,7 @@ class SelectedTokensOutput(ModelOutput):
 class SelectingModel:
     """Stands in for the model in one call of a trainer's `compute_loss`, which only calls it.
 
-    So everything that trainers and other plugins do around that call (their metrics, their scaling) goes on unchanged.
+    So everything that trainers and other plugins do around that call (their metrics, their scaling) stays as it is.
     """
 
     def __init__(self, model: nn.Module, selector: TokenSelector, step: int, aux_loss_scale: float) -> None:

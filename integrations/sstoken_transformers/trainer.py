@@ -18,6 +18,7 @@ from sstoken_plugins.errors import refuse
 from sstoken_plugins.guard import blame
 
 from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
+from .closing import add_to_card, closing
 from .compat import fsdp_version, without_compile
 from .contents import TRAINER_FILE, SSTokenCheckpoint
 from .data import LOOKED_AT
@@ -27,7 +28,7 @@ from .recording import record
 from .rows import problems_of_tokens
 from .state import STATE_FILE, load_state, save_state
 from .tokenizer import fingerprint
-from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
+from .unsupported import needs_framework_loss, refuse_unsupported, sharded_by, unsupported_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
     """
 
     token_selector: TokenSelector | None = None
+    token_places: dict[str, Path]
+    """What else is written of the selection, such as reports, and where: the last line of a training says so."""
 
     def enable_token_selection(self: Any, selector: TokenSelector) -> None:
         """Switches selection on, before `train()`.
@@ -62,8 +65,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             Refused: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
-        if version := fsdp_version(self):
-            refuse(unsupported_by_fsdp(selector, version))
+        refuse(unsupported_sharding(selector, sharded_by(self.args), fsdp_version(self)))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),
@@ -82,13 +84,17 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                 " and the framework's own loss stay" if reason else " stays",
             )
         refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
-        self.token_selector = selector
+        self.token_selector, self.token_places = selector, {}
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Steps(selector))
         self.add_callback(SSTokenCheckpoint())
         with blame():
             registry.plugin_manager().hook.watch(trainer=self, selector=selector)
+
+    def selecting_model(self: Any, model: Any, step: int) -> SelectingModel:
+        """What the trainer's own `compute_loss` calls in place of the model."""
+        return SelectingModel(model, self.token_selector, step, self._aux_loss_scale())
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
@@ -106,7 +112,19 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             self._dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         elif resume_from_checkpoint:
             refuse_to_drop_selection(resume_from_checkpoint, Path(self.args.output_dir), STATE_FILE)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if selector is not None and self.args.output_dir:
+            folder = Path(self.args.output_dir)
+            if self.args.should_save and folder.is_dir():
+                save_state(selector, folder, with_tensors=False)
+                self.accelerator.print(closing(selector, folder, self.token_places))
+        return result
+
+    def create_model_card(self: Any, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        card = Path(self.args.output_dir or "", "README.md")
+        if self.token_selector is not None and self.is_world_process_zero() and card.is_file():
+            add_to_card(self.token_selector, card)
 
     def record_history(self: Any) -> int:
         """Records what the store of a recorded history lacks of the training data; `train()` does it if
@@ -145,19 +163,19 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                     parameter.data = parameter.data.to(self._dtypes[name])
         return super().create_optimizer(*args, **kwargs)
 
-    def get_train_dataloader(self: Any) -> Any:
+    def get_train_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is None:
-            return super().get_train_dataloader()
-        return self._loader_with(self.token_selector.lookup)
+            return super().get_train_dataloader(*args, **kwargs)
+        return self._loader_with(self.token_selector.lookup, *args, **kwargs)
 
-    def _loader_with(self: Any, lookup: Lookup) -> Any:
+    def _loader_with(self: Any, lookup: Lookup, *args: Any, **kwargs: Any) -> Any:
         """The trainer's own, whose workers do the lookup; without where they cannot."""
         if _hands_out_slices(self):
-            return super().get_train_dataloader()
+            return super().get_train_dataloader(*args, **kwargs)
         collator = self.data_collator
         self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
         try:
-            return super().get_train_dataloader()
+            return super().get_train_dataloader(*args, **kwargs)
         finally:
             self.data_collator = collator
 
@@ -181,7 +199,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                 inputs = {name: value for name, value in inputs.items() if not name.startswith(OWN_ENTRIES)}
                 inputs["labels"] = labels
             else:
-                model = SelectingModel(eager, selector, step, self._aux_loss_scale())
+                model = self.selecting_model(eager, step)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

@@ -65,12 +65,12 @@ def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys,
     assert "REL is 0 everywhere" in printed
     shown = Report.read_parquet(tmp_path / "shown" / "sstoken-inspect.parquet")
     assert shown.n_samples == 5
-    assert same(shown, Report.read_parquet(out / "sstoken-report" / "step-000000.parquet"))
+    assert same(shown, Report.read_parquet(out / "_sstoken-report" / "step-000000.parquet"))
 
     assert inspect("-n", "24", "--adapter", str(out / "checkpoint-2")) == 0
     assert "24 samples, step 2" in capsys.readouterr().out
     shown = Report.read_parquet(tmp_path / "shown" / "sstoken-inspect.parquet")
-    assert same(shown, Report.read_parquet(out / "sstoken-report" / "step-000002.parquet"))
+    assert same(shown, Report.read_parquet(out / "_sstoken-report" / "step-000002.parquet"))
     assert (tmp_path / "shown" / "sstoken-inspect.html").is_file()
 
     # Overrides are those of Axolotl's command line.
@@ -91,7 +91,7 @@ def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys,
     ],
 )
 def test_what_cannot_be_shown_is_said(inspect, capsys, arguments, changes, message):
-    assert inspect(*arguments, **changes) == 1
+    assert inspect(*arguments, **changes) == 2
     assert message in capsys.readouterr().err
 
 

@@ -148,6 +148,10 @@ def sstoken(rest: list[str]) -> None:
         from sstoken_audit.command import make_parser
 
         assert given <= make_parser()._option_string_actions.keys()
+    elif name == "init":
+        from sstoken_commands.init import make_parser as make_init_parser
+
+        assert given <= make_init_parser()._option_string_actions.keys()
     elif arguments and arguments[0].endswith("axolotl.yaml"):
         overrides(given - own_flags(name))
     elif HAS_TRL:
