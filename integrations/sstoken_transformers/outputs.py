@@ -18,8 +18,8 @@ class SelectedTokensOutput(ModelOutput):
     logits.
 
     `transformers`, Axolotl and ms-swift take `loss`. TRL from 1.16 on makes the loss of `log_probs`, which
-    carry the weights here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the three counts. The
-    metrics are over all response tokens, as in plain fine-tuning.
+    carry the weights here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the
+    three counts. The metrics are over all response tokens, as in plain fine-tuning.
     """
 
     loss: Tensor | None = None
