@@ -74,6 +74,7 @@ FEATURES: dict[str, tuple[str | None, str | None]] = {
         "trl/test_script.py::test_two_processes_end_where_one_does",
         f"{A}test_two_processes_are_one",
     ),
+    "two processes (DeepSpeed ZeRO-1, 2, 3; FSDP 2)": ("trl/test_sharded.py::test_two_processes_are_one", None),
     "an exact resume": (f"{T}test_resuming_continues_exactly", f"{A}test_resuming_continues_exactly"),
     "`load_best_model_at_end`": (
         f"{T}test_best_model_is_loaded_at_the_end",
@@ -119,7 +120,9 @@ def cell(test: str | None) -> str:
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
     if not found:
         raise ValueError(f"tests/{path} has no test {name}: correct docs/support.py")
-    marks = [ast.unparse(each) for each in found[0].decorator_list]
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    of_module = [node.value for node in assigned if ast.unparse(node).startswith("pytestmark")]
+    marks = [ast.unparse(each) for each in (*found[0].decorator_list, *of_module)]
     if any(each.startswith("pytest.mark.skip") and "if" not in each for each in marks):
         raise ValueError(f"tests/{path}::{name} is skipped: correct docs/support.py")
     if any("mark.gpu" in each for each in marks):

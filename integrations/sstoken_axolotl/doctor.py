@@ -21,7 +21,6 @@ from sstoken_transformers.doctor.model import can_quantise, examine_model, skele
 from sstoken_transformers.doctor.versions import versions
 from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
-from sstoken_transformers.unsupported import unsupported_by_fsdp
 
 from .activation import continues_from_adapter
 from .args import block_of
@@ -95,8 +94,6 @@ def _selector(cfg: Any, found: Diagnosis) -> TokenSelector | None:
 def _examine(cfg: Any, selector: TokenSelector | None, found: Diagnosis) -> None:
     found.add(*unsupported_settings(cfg, selector))
     if selector is not None:
-        if cfg.fsdp_config:
-            found.add(*unsupported_by_fsdp(selector, int(cfg.fsdp_version or 1)))
         found.note(
             *[" ".join(continues_from_adapter(selector, cfg)).removeprefix("NOTE: ")] * bool(cfg.lora_model_dir)
         )

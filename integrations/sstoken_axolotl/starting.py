@@ -28,7 +28,7 @@ def configuration(start: Start) -> str:
             "",
             "plugins:",
             f"  - {PLUGIN}",
-            "# Which tokens train. 'full' is plain fine-tuning: begin with it, and compare.",
+            "# Which tokens train. 'full' is plain fine-tuning: start with it, and compare.",
             *[f"# {start.method}: {start.known}."] * bool(start.known),
             "sstoken:",
             f"  strategy: {start.method}",

@@ -9,7 +9,13 @@ from typing import Any
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
-from sstoken_transformers.unsupported import unreadable_attention, unsupported_recording
+from sstoken_transformers.unsupported import (
+    FSDP,
+    ZERO_3,
+    unreadable_attention,
+    unsupported_recording,
+    unsupported_sharding,
+)
 
 from .data import unusable_without_prompt
 
@@ -63,11 +69,6 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
             )
     if cfg.model_config_type == "mamba":
         yield Problem("`base_model` is of type 'mamba', for which Axolotl computes the loss itself. {off}", off=OFF)
-    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        yield Problem(
-            "`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2. {off}",
-            off=OFF,
-        )
     if selector is None:
         return
     if selector.history is not None and selector.history.requires_adapter and not cfg.adapter:
@@ -82,11 +83,20 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
         trust_remote_code=bool(cfg.trust_remote_code),
         **({"revision": cfg.revision_of_model} if cfg.revision_of_model else {}),
     )
+    sharded = _sharded_by(cfg)
+    yield from unsupported_sharding(selector, sharded, int(cfg.fsdp_version or 1) if sharded == FSDP else None)
     yield from unsupported_recording(
         selector,
         has_adapter=bool(cfg.adapter),
         streams=bool(cfg.pretraining_dataset or cfg.streaming),
-        sharded="DeepSpeed" if cfg.deepspeed else "FSDP" if cfg.fsdp_config or cfg.fsdp else None,
+        sharded=sharded,
     )
     if "attention" in selector.needs:
         yield from unusable_without_prompt(cfg, selector)
+
+
+def _sharded_by(cfg: Any) -> str | None:
+    """What will shard the weights; Axolotl has read the stage of a DeepSpeed configuration into the environment."""
+    if cfg.deepspeed:
+        return ZERO_3 if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3" else None
+    return FSDP if cfg.fsdp_config or cfg.fsdp else None

@@ -13,6 +13,7 @@ from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import refused
 
 from . import folder as files
+from . import panels
 from .index import rebuild
 from .page import render
 from .samples import Samples
@@ -104,6 +105,8 @@ class ReportCallback(TrainerCallback):
             logger.warning("The report of step %d could not be written: %s.", step, error)
         else:
             self._tell()
+            if self._selector.config.report_wandb:
+                panels.show(files.parquet_path(self._folder, step).with_suffix(".html"), step)
             logger.info("Report of step %d, %.1f %% kept: %s", step, 100 * means["keep_rate"], self._folder)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def prepare_inputs(trainer: Any, batch: Any) -> Any:
     """A batch on the trainer's device, as a training step gets it."""
@@ -20,6 +24,18 @@ def fsdp_version(trainer: Any) -> int | None:
     if not trainer.is_fsdp_enabled:
         return None
     return int(getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1))
+
+
+def as_deepspeed_begins(trainer: Any) -> None:
+    """Puts a whole model where DeepSpeed (ZeRO-1 and 2) will put it, in the precision that it will cast it to.
+
+    DeepSpeed does both at its first step, before it makes the optimizer: what is recorded before is of the same model.
+    """
+    if not trainer.is_deepspeed_enabled:
+        return
+    config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config
+    half = next((dtype for name, dtype in HALF.items() if config.is_true(f"{name}.enabled")), None)
+    trainer.model.to(trainer.args.device, dtype=half)
 
 
 def without_compile(model: Any) -> Any:

@@ -17,12 +17,13 @@ class SelectedTokensOutput(ModelOutput):
     """The loss over the selected tokens, and the fields that the trainers in use read of a forward pass without
     logits.
 
-    `transformers` and Axolotl take `loss`. TRL from 1.16 on makes the loss of `log_probs`, which carry the weights
-    here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the three counts. The
-    metrics are over all response tokens, as in plain fine-tuning.
+    `transformers`, Axolotl and ms-swift take `loss`. TRL from 1.16 on makes the loss of `log_probs`, which
+    carry the weights here, and its metrics of `entropy`, `is_top1` and `label_mask`; before, it takes `loss` and the
+    three counts. The metrics are over all response tokens, as in plain fine-tuning.
     """
 
     loss: Tensor | None = None
+    logits: Tensor | None = None
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
     is_top1: Tensor | None = None

@@ -15,9 +15,9 @@ from sstoken_plugins.model.adapters import has_adapter
 from sstoken_plugins.run.recording import Recorder
 from sstoken_plugins.store import stored_bytes
 
-from .compat import prepare_inputs
+from .compat import as_deepspeed_begins, prepare_inputs
 from .data import LOOKED_AT
-from .unsupported import unsupported_recording
+from .unsupported import sharded_by, unsupported_recording
 
 
 def record(
@@ -40,7 +40,7 @@ def record(
             selector,
             has_adapter=has_adapter(trainer.model),
             streams=not hasattr(trainer.train_dataset, "__len__"),
-            sharded="FSDP" if trainer.is_fsdp_enabled else "DeepSpeed" if trainer.is_deepspeed_enabled else None,
+            sharded=sharded_by(trainer.args),
         )
     )
     history.refresh()
@@ -49,6 +49,7 @@ def record(
     keep_last, trainer.args.dataloader_drop_last = trainer.args.dataloader_drop_last, False
     was_training = trainer.model.training
     trainer.model.train()
+    as_deepspeed_begins(trainer)
     try:
         with torch.random.fork_rng():
             progress = tqdm(

@@ -29,7 +29,7 @@ from .recording import record
 from .rows import problems_of_tokens
 from .state import STATE_FILE, load_state, save_state, saving
 from .tokenizer import fingerprint
-from .unsupported import needs_framework_loss, refuse_unsupported, unsupported_by_fsdp
+from .unsupported import needs_framework_loss, refuse_unsupported, sharded_by, unsupported_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             Refused: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
-        if version := fsdp_version(self):
-            refuse(unsupported_by_fsdp(selector, version))
+        refuse(unsupported_sharding(selector, sharded_by(self.args), fsdp_version(self)))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),
@@ -93,6 +92,10 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
         self.add_callback(SSTokenCheckpoint())
         with blame():
             registry.plugin_manager().hook.watch(trainer=self, selector=selector)
+
+    def selecting_model(self: Any, model: Any, step: int) -> SelectingModel:
+        """What the trainer's own `compute_loss` calls in place of the model."""
+        return SelectingModel(model, self.token_selector, step, self._aux_loss_scale())
 
     def needs_framework_loss(self: Any) -> str | None:
         """Why the loss has to be the trainer's own, over the labels of the kept tokens; None if it need not be."""
@@ -161,19 +164,19 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                     parameter.data = parameter.data.to(self._dtypes[name])
         return super().create_optimizer(*args, **kwargs)
 
-    def get_train_dataloader(self: Any) -> Any:
+    def get_train_dataloader(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.token_selector is None:
-            return super().get_train_dataloader()
-        return self._loader_with(self.token_selector.lookup)
+            return super().get_train_dataloader(*args, **kwargs)
+        return self._loader_with(self.token_selector.lookup, *args, **kwargs)
 
-    def _loader_with(self: Any, lookup: Lookup) -> Any:
+    def _loader_with(self: Any, lookup: Lookup, *args: Any, **kwargs: Any) -> Any:
         """The trainer's own, whose workers do the lookup; without where they cannot."""
         if _hands_out_slices(self):
-            return super().get_train_dataloader()
+            return super().get_train_dataloader(*args, **kwargs)
         collator = self.data_collator
         self.data_collator = CollatorWithLookup(collator, lookup)  # evaluation keeps the plain one
         try:
-            return super().get_train_dataloader()
+            return super().get_train_dataloader(*args, **kwargs)
         finally:
             self.data_collator = collator
 
@@ -197,7 +200,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                 inputs = {name: value for name, value in inputs.items() if not name.startswith(OWN_ENTRIES)}
                 inputs["labels"] = labels
             else:
-                model = SelectingModel(eager, selector, step, self._aux_loss_scale())
+                model = self.selecting_model(eager, step)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

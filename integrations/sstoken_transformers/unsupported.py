@@ -14,6 +14,8 @@ from sstoken_plugins.model.attention import refuse_unreadable_attention
 
 from .compat import model_classes
 
+FSDP, ZERO_3 = "FSDP", "DeepSpeed ZeRO-3"
+
 
 def refuse_unsupported(args: TrainingArguments) -> None:
     """Raises:
@@ -33,11 +35,6 @@ def unsupported(args: TrainingArguments) -> Iterator[Problem]:
                 name=name,
                 size=size,
             )
-    plugin = getattr(args, "deepspeed_plugin", None)
-    if plugin is not None and plugin.zero_stage == 3:
-        yield Problem(
-            "`deepspeed` is set up with ZeRO stage 3, which token selection does not support yet: use stage 2, or DDP."
-        )
     if args.n_gpu > 1:
         yield Problem(
             "{n} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run with "
@@ -74,11 +71,13 @@ def unreadable_attention(selector: TokenSelector, model: str, **options: Any) ->
 
 
 def sharded_by(args: TrainingArguments) -> str | None:
-    """What will shard or offload the weights, as far as a trainer's arguments and the launcher say."""
-    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        return "DeepSpeed"
+    """What will shard the weights, as far as a trainer's arguments and the launcher say. ZeRO-1 and 2 leave them
+    whole."""
+    plugin = getattr(args, "deepspeed_plugin", None)
+    if plugin is not None:
+        return ZERO_3 if plugin.zero_stage == 3 else None
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        return "FSDP"
+        return FSDP
     return None
 
 
@@ -112,16 +111,33 @@ def unsupported_recording(
         )
 
 
-def unsupported_by_fsdp(selector: TokenSelector, version: int) -> Iterator[Problem]:
-    """What cannot be had where FSDP shards the weights; `version` is 1 or 2."""
-    if version == 1:
+def unsupported_sharding(
+    selector: TokenSelector, sharded: str | None, fsdp_version: int | None = None
+) -> Iterator[Problem]:
+    """What cannot be had where every process has a part of each weight.
+
+    Args:
+        sharded: what shards, if anything does; see `sharded_by`.
+        fsdp_version: 1 or 2, if it is FSDP.
+    """
+    if fsdp_version == 1:
         yield Problem(
-            "The model is sharded by FSDP version 1, whose flattened parameters token selection cannot follow: set "
-            "`fsdp_version: 2` in the FSDP configuration, or train with DDP."
+            "The model is sharded by FSDP version 1, whose flattened parameters token selection cannot follow: use "
+            "version 2 (`fsdp_version: 2` for accelerate and Axolotl, `version: 2` in Trainer's `fsdp_config`), or "
+            "train with DDP."
         )
-    if selector.history is not None and not selector.history.follows_shards:
+    if sharded and selector.history is not None and not selector.history.follows_shards:
         yield Problem(
-            "{history} is {name!r}, whose copy of the adapter cannot follow weights that FSDP shards: set it to "
-            "'base', 'adapter', 'recorded' or 'last_visit', or train with DDP.",
+            "{history} is {name!r}, whose copy of the adapter cannot follow weights that {sharded} shards: set it to "
+            "'base', 'adapter', 'recorded' or 'last_visit', or train with {whole}.",
             name=selector.config.history,
+            sharded=sharded,
+            whole="ZeRO stage 2" if sharded == ZERO_3 else "DDP",
         )
+
+
+def requested_fsdp_version(args: TrainingArguments) -> int | None:
+    """1 or 2 if the arguments or the launcher ask for FSDP, before there is a trainer that knows."""
+    if sharded_by(args) != FSDP:
+        return None
+    return int(args.fsdp_config.get("version", 2) if args.fsdp else os.environ.get("FSDP_VERSION", 1))

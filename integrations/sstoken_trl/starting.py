@@ -15,7 +15,7 @@ def configuration(start: Start) -> str:
     if "messages" in start.columns:
         data.append("assistant_only_loss: true   # only what the assistant says trains")
     precision = ["load_in_4bit: true", "dtype: bfloat16"] if start.has_gpu else ["dtype: float32"]
-    device = ["bf16: true", "gradient_checkpointing: true"] if start.has_gpu else ["use_cpu: true", "bf16: false"]
+    device = ["bf16: true"] if start.has_gpu else ["use_cpu: true", "bf16: false"]
     return "\n".join(
         [
             "# Written by `sstoken init`. Check it, look at what would train, and train:",
@@ -24,7 +24,7 @@ def configuration(start: Start) -> str:
             f"#   sstoken inspect --config {start.path}",
             f"#   sstoken sft {start.path}",
             "",
-            "# Which tokens train. 'full' is plain fine-tuning: begin with it, and compare.",
+            "# Which tokens train. 'full' is plain fine-tuning: start with it, and compare.",
             *[f"# {start.method}: {start.known}."] * bool(start.known),
             "sstoken: true",
             f"sstoken_strategy: {start.method}",

@@ -11,10 +11,12 @@ from sstoken_plugins.histories.below_adapter import WITHOUT_ADAPTER
 from sstoken_transformers.rows import problems_of_texts
 from sstoken_transformers.unsupported import (
     needs_framework_loss,
+    requested_fsdp_version,
     sharded_by,
     unreadable_attention,
     unsupported,
     unsupported_recording,
+    unsupported_sharding,
 )
 
 from .chats import problems_of_assistant_only
@@ -65,6 +67,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
         )
     dataset = arguments.get("train_dataset")
     if selector is not None:
+        yield from unsupported_sharding(selector, sharded_by(args), requested_fsdp_version(args))
         yield from unsupported_recording(
             selector,
             has_adapter=not without_adapter,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.hashing import mix
 from ..model.adapters import base_buffers, base_weights
+from ..model.sharded import gathered
 from .base import TrainingRun
 
 # Entries of a model's configuration that change no log-probability: where it came from, what it returns beside logits,
@@ -75,9 +76,10 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """A hash of every tensor's name, shape, format and all of its bytes, those of 4-bit weights' scales included."""
     digest = hashlib.sha256()
     for name, parameter in sorted(weights.items()):
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        for tensor in (parameter.detach(), *_scales(getattr(parameter, "quant_state", None))):
-            digest.update(hash_bytes(tensor).to_bytes(8, "little", signed=True))
+        with gathered(parameter):
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            for tensor in (parameter.detach(), *_scales(getattr(parameter, "quant_state", None))):
+                digest.update(hash_bytes(tensor).to_bytes(8, "little", signed=True))
     return digest.hexdigest()
 
 

@@ -20,8 +20,8 @@ def outlook(method: type[Method], name: str) -> Problem | None:
         return None
     known = evidence(method) or "not compared with plain fine-tuning by this project"
     return Problem(
-        "What to expect of {name!r}: {known} ({results}). Compare it on your data with {strategy} 'full', plain "
-        "fine-tuning, where we recommend to begin.",
+        "What to expect of {name!r}: {known} ({results}). We recommend starting with plain fine-tuning ({strategy} "
+        "'full'), and comparing the two on your data.",
         name=name,
         known=known,
         results=RESULTS,

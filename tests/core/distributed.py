@@ -122,6 +122,7 @@ def worker(rank: int, config: SSTokenConfig, folder: Path, wrapping: str, strang
     everyones = gather(passes)
     if rank == 0:
         torch.save((trained, everyones), folder / "two.pt")
+    dist.barrier()  # gloo aborts a process that is left while another still talks to it
     dist.destroy_process_group()
 
 

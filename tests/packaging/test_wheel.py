@@ -12,13 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
-    "sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_report", "sstoken_commands",
-    "sstoken_audit",
+    "sstoken_plugins", "sstoken_transformers", "sstoken_trl", "sstoken_axolotl", "sstoken_swift", "sstoken_report",
+    "sstoken_commands", "sstoken_audit",
 )  # fmt: skip
 ENTRY_POINTS = {
     "report": "sstoken_report.plugin",
     "trl": "sstoken_trl.framework",
     "axolotl": "sstoken_axolotl.framework",
+    "swift": "sstoken_swift.framework",
 }
 
 

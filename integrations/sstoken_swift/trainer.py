@@ -1,0 +1,79 @@
+"""ms-swift's trainer with token selection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from swift.trainers import Seq2SeqTrainer
+
+from sstoken_plugins import TokenSelector
+from sstoken_plugins.data import IGNORE_INDEX
+from sstoken_plugins.errors import Refused, refuse, refused
+from sstoken_transformers import SSTokenTrainerMixin
+from sstoken_transformers.outputs import SelectedTokensOutput, SelectingModel
+
+from .names import own_name
+from .options import token_selection
+from .unsupported import unsupported_arguments
+
+
+@contextlib.contextmanager
+def own_names() -> Iterator[None]:
+    """Refusals name options as this framework's users write them."""
+    try:
+        yield
+    except Refused as error:
+        raise error.named(own_name) from error
+
+
+class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):  # type: ignore[misc]
+    """swift's trainer for causal language models, with token selection as the environment asks for it.
+
+    Raises:
+        Refused: a ValueError that names every option that cannot be combined with it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with own_names():
+            selector = TokenSelector(token_selection())
+        super().__init__(*args, **kwargs)
+        with own_names():
+            refuse(unsupported_arguments(self.args, self.template, selector))
+            self.args.use_logits_to_keep = False  # the labels stay beside their tokens; logits are never built
+            self.args.average_tokens_across_devices = self.args.world_size > 1
+            self.enable_token_selection(selector)
+        self.accelerator.print(f"ssToken is on: {selector.summary}")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with own_names():
+            return super().train(*args, **kwargs)
+
+    def selecting_model(self, model: Any, step: int) -> SelectingModel:
+        return _MeanOfLabels(model, self.token_selector, step, self._coefficient())
+
+    def _coefficient(self) -> float:
+        config = self.model.config.get_text_config()
+        on = getattr(config, "output_router_logits", False) or self.args.router_aux_loss_coef
+        return float(self.args.router_aux_loss_coef or 0) if on else 0.0
+
+
+class _MeanOfLabels(SelectingModel):
+    """swift takes a model's loss for the mean over the labels, and multiplies it by their share of the step's
+    denominator: so it gets `-(weights * log_probs).sum() / n_labels`."""
+
+    def __call__(self, **inputs: Any) -> SelectedTokensOutput:
+        n_labels = (inputs["labels"][:, 1:] != IGNORE_INDEX).sum().clamp(min=1)
+        return super().__call__(num_items_in_batch=n_labels.to(torch.float32), **inputs)
+
+
+class NoSelection:
+    """In the place of swift's other trainers, which would train without selection in silence."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise refused(
+            "`external_plugins` has sstoken_swift, but this run is not supervised fine-tuning of a causal language "
+            "model (`swift sft`, `swift pt`): remove it from `external_plugins`."
+        )
