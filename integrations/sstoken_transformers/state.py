@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,12 @@ from sstoken_plugins.errors import refused
 
 logger = logging.getLogger(__name__)
 
+# What the writers of torch and safetensors say when there is no room; they have classes for all errors.
+_NO_ROOM = ("iostream error", "enforce fail", "unexpected pos", "I/O")
+_THEN = (
+    "this checkpoint is incomplete and will be passed over; those before it are whole. Make room, or mend the cause, "
+    "and resume."
+)
 STATE_FILE, TENSORS_FILE = "sstoken.json", "sstoken_history.safetensors"
 
 
@@ -97,18 +106,30 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """An error of writing says what it means for the run, and what to do.
+
+    Raises:
+        OSError: in place of one, and of what torch and safetensors raise for a full disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        meant = isinstance(error, OSError) or any(each in str(error) for each in _NO_ROOM)
+        if not meant or _THEN in str(error):
+            raise
+        raise OSError(
+            getattr(error, "errno", None) or errno.ENOSPC,
+            f"{path} could not be written ({getattr(error, 'strerror', None) or error}): {_THEN}",
+        ) from error
+
+
 def _replace(path: Path, write: Any) -> None:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # that nobody can have put a link at
     try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    except Exception as error:  # safetensors has an error of its own for a full disk
-        if not isinstance(error, OSError) and "I/O" not in str(error):
-            raise
-        raise OSError(
-            getattr(error, "errno", None) or 0,
-            f"{path} could not be written ({getattr(error, 'strerror', None) or error}): this checkpoint is "
-            "incomplete and will be skipped; those before it are complete. Make room, and resume.",
-        ) from error
+        with saving(path):
+            write(unfinished)
+            os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

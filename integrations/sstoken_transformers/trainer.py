@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
 from .rows import problems_of_media, problems_of_tokens
-from .state import STATE_FILE, load_state, save_state
+from .state import STATE_FILE, load_state, save_state, saving
 from .tokenizer import fingerprint
 from .unsupported import needs_framework_loss, refuse_unsupported, sharded_by, unsupported_sharding
 
@@ -231,6 +232,10 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
         for callback in self.callback_handler.callbacks if is_checkpoint else ():
             if isinstance(callback, SSTokenCheckpoint):
                 callback.saving(folder, self.state, alone=self.args.world_size == 1)
+
+    def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> None:
+        with saving(Path(self.args.output_dir)) if self.token_selector is not None else contextlib.nullcontext():
+            super()._save_checkpoint(*args, **kwargs)
 
     def _gather_objects(self: Any, mine: Any) -> list[Any]:
         if self.args.world_size == 1:
