@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sstoken_plugins import Option, all_options, listing, registry
 from sstoken_plugins.measure.base import IF_STORED
+from sstoken_plugins.methods.outlook import evidence
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "methods"
@@ -47,6 +48,8 @@ def cell(text: str) -> str:
 def block(name: str, method: type) -> str:
     """What is generated of a method's page."""
     lines = [f"Costs beside plain fine-tuning: {listing.cost(method)}.", ""]
+    if known := evidence(method):
+        lines += [f"Measured here: {known}. See [results](../results.md).", ""]
     if reference := getattr(method, "reference", ""):
         lines += [f"Cite: {linked(reference)}.", ""]
     if options := list(options_of(method)):

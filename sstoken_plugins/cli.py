@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import __version__
+from .errors import Refused
+from .installing import how_to_install
 
 
 class _Command(NamedTuple):
@@ -21,10 +23,16 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "sft": _Command(
-        "sstoken_trl.sft:main",
+        "sstoken_trl.command:main",
         "fine-tune with TRL: all of `trl sft`'s flags and YAML, plus --sstoken",
         "trl,qlora",
         ("trl", "peft"),
+    ),
+    "init": _Command(
+        "sstoken_commands.init:main",
+        "write a YAML that trains, for TRL or Axolotl, from three answers or flags",
+        "trl,qlora",
+        ("datasets",),
     ),
     "record": _Command(
         "sstoken_commands.record:main",
@@ -35,6 +43,12 @@ _COMMANDS = {
     "inspect": _Command(
         "sstoken_commands.inspect:main",
         "show which tokens of your data would train, before training or at a checkpoint",
+        "trl,report",
+        ("transformers", "rich", "jinja2", "pyarrow"),
+    ),
+    "compare": _Command(
+        "sstoken_commands.compare:main",
+        "show which tokens change between methods, options, models, checkpoints or report files",
         "trl,report",
         ("transformers", "rich", "jinja2", "pyarrow"),
     ),
@@ -93,12 +107,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(
             f"sstoken {name} needs {', '.join(missing)}, not installed here. Install with\n"
-            f'    pip install "sstoken-plugins[{command.extras}]"',
+            f"    {how_to_install(command.extras)}",
             file=sys.stderr,
         )
         return 1
     module, function = command.target.split(":")
-    status: int | None = getattr(importlib.import_module(module), function)(argv[1:])
+    try:
+        status: int | None = getattr(importlib.import_module(module), function)(argv[1:])
+    except Refused as error:
+        print(f"sstoken {name}: {error}", file=sys.stderr)
+        return 2
     return status or 0
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import registry
 from .errors import Problem, Refused, refuse
 from .general import GeneralOptions
-from .guard import blame
+from .guard import blame, expect
 from .options import Option, build, union, unknown
 
 
 def all_options() -> dict[str, Option]:
     """Every option of every registered method, history, measurement, signal and extension, by name; general ones
-    first.
-
-    Raises:
-        Refused: if two owners declare different options under one name.
+    first. No two mean different things by one name: `registry.registered` sees to it.
     """
     owners: dict[str, type] = {"general": GeneralOptions}
     for kind in ("method", "history", "measurement", "signal"):
@@ -72,11 +69,15 @@ class SSTokenConfig:
         refuse(_unknown_names(general))
         method = registry.lookup("method", general.strategy)
         self._method_options = build(f"method {general.strategy}", method.Options, self.given)
-        signals = tuple(sorted(method(self._method_options).reads))
+        made = method(self._method_options)
+        _expect_names("method", general.strategy, made, "reads", made.reads)
+        signals = tuple(sorted(made.reads))
         known = registry.registered("signal")
         if missing := [name for name in signals if name not in known]:
             raise Refused(*(registry.unknown_name("signal", name, sorted(known)) for name in missing))
         anchored = {"log_probs", "history"} if general.anchor != "none" else set()
+        for name in signals:
+            _expect_names("signal", name, known[name], "needs", known[name].needs)
         needs = _closure({need for name in signals for need in known[name].needs} | anchored)
         self.owners: dict[str, tuple[str, ...]] = {
             "method": (general.strategy,),
@@ -201,6 +202,11 @@ def _unknown_names(general: GeneralOptions) -> Iterator[Problem]:
             yield registry.unknown_name(kind, name, sorted(known))
 
 
+def _expect_names(kind: str, name: str, owner: Any, attribute: str, names: Any) -> None:
+    is_right = isinstance(names, Iterable) and all(isinstance(each, str) for each in names)
+    expect(kind, name, owner, attribute, names, is_right and not isinstance(names, str), "a set of names")
+
+
 def _closure(needs: set[str]) -> tuple[str, ...]:
     """The measurements that are needed, and those that they need, which come before them."""
     known = registry.registered("measurement")
@@ -209,6 +215,7 @@ def _closure(needs: set[str]) -> tuple[str, ...]:
     def add(name: str) -> None:
         if name not in known:
             raise Refused(registry.unknown_name("measurement", name, sorted(known)))
+        _expect_names("measurement", name, known[name], "needs", known[name].needs)
         for need in sorted(known[name].needs):
             add(need)
         if name not in ordered:

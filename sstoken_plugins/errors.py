@@ -1,4 +1,4 @@
-"""Refusing what cannot work: all of it at once, so that nobody fixes one thing only to be told of the next."""
+"""Refusing what cannot work: all of it at once, so that users need not fix one thing to learn of the next."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ Naming = Callable[[str], str]
 def as_is(option: str) -> str:
     """The core's own names."""
     return option
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would take for commands written as in source code: names in data may hold it."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 class Problem:
@@ -34,7 +39,7 @@ class Problem:
 
     def text(self, naming: Naming = as_is) -> str:
         """The sentence, with options named by `naming` and set in backticks."""
-        return _Template(self.values, naming).format(self.template)
+        return printable(_Template(self.values, naming).format(self.template))
 
     def __str__(self) -> str:
         return self.text()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from types import CodeType
 from typing import Any
@@ -44,15 +45,24 @@ def blame() -> Iterator[None]:
 def origin(of: Any) -> str:
     """The module that a class or a function is from, and the package that brought it."""
     module = getattr(of, "__module__", None) or "an unknown module"
-    found = metadata.packages_distributions().get(module.partition(".")[0], [])
+    found = _packages().get(module.partition(".")[0], [])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in dict.fromkeys(found))
     return f"module {module}" + (f" (package {versions})" if versions else "")
 
 
-def checked(kind: str, name: str, owner: Any, method: str, values: Any, expected: Tensor) -> Tensor:
+@functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    """Of each importable module, the installed packages that bring it. Reads all packages: a second or so."""
+    return metadata.packages_distributions()
+
+
+def checked(
+    kind: str, name: str, owner: Any, method: str, values: Any, expected: Tensor, each: str = "token"
+) -> Tensor:
     """One number for each element of `expected`, as signals and methods have to return.
 
     Args:
+        each: what an element stands for.
         expected: of the shape, and on the device, where the values have to be.
 
     Raises:
@@ -72,11 +82,32 @@ def checked(kind: str, name: str, owner: Any, method: str, values: Any, expected
         wrong = "a tensor that requires a gradient (detach it)"
     if wrong is None:
         return values  # type: ignore[no-any-return]
-    each = "token" if expected.dim() == 2 else "document"
     raise PluginError(
         f"{_who(kind, name, type(owner))} returned {wrong} from `{type(owner).__name__}.{method}`, where one number "
         f"for each {each} was expected: shape {shape}, on {expected.device}, without gradient."
     )
+
+
+def expect(kind: str, name: str, owner: Any, method: str, value: Any, is_right: bool, what: str) -> None:
+    """Raises:
+    PluginError: unless `value`, which the owner's method returned, `is_right`: `what` was expected.
+    """
+    if not is_right:
+        owner = owner if isinstance(owner, type) else type(owner)
+        raise PluginError(
+            f"{_who(kind, name, owner)} returned {value!r:.80} from `{owner.__name__}.{method}`, where "
+            f"{what} was expected. Report this to its author, or train without it."
+        )
+
+
+def expect_tensors(kind: str, name: str, owner: Any, state: Any) -> None:
+    """Raises:
+    PluginError: unless `state`, which the owner's `state_dict` returned, is tensors by name.
+    """
+    is_right = isinstance(state, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    )
+    expect(kind, name, owner, "state_dict", state, is_right, "a mapping from names to tensors")
 
 
 def _culprit(error: BaseException) -> str | None:

@@ -31,7 +31,7 @@ def summary(implementation: type) -> str:
 def cost(method: type) -> str:
     """What a method costs beside plain fine-tuning, with its own options as they are by default."""
     signals, measurements = registry.registered("signal"), registry.registered("measurement")
-    reads = sorted(name for name in method().reads if name is not None)
+    reads = sorted(method().reads)
     if not reads and "signal" in getattr(method.Options, "__dataclass_fields__", {}):  # type: ignore[attr-defined]
         return "that of its signal"
     pending = [need for name in reads for need in signals[name].needs]

@@ -179,13 +179,12 @@ def build(owner: str, options: type, values: Mapping[str, Any]) -> Any:
 
 
 def unknown(name: str, known: Iterable[str]) -> Problem:
-    """An option that nobody declares."""
+    """An option that does not exist."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f": did you mean `{close[0]}`?" if close else "."
-    told = str(name) if str(name).isprintable() else repr(name)  # no escape sequences on anybody's terminal
     return Problem(
-        "`{name}` is not an option{hint} The options are {all}.", name=told[:80], hint=hint, all=", ".join(names)
+        "`{name}` is not an option{hint} The options are {all}.", name=str(name)[:80], hint=hint, all=", ".join(names)
     )
 
 

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import logging
 import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +16,7 @@ import pluggy
 
 from . import hookspecs
 from .errors import Problem, Refused
+from .general import GeneralOptions
 from .options import NoOptions, declared
 
 logger = logging.getLogger(__name__)
@@ -85,15 +88,62 @@ def installed_packages() -> list[str]:
     return sorted(each for each in found if not each.startswith("sstoken-plugins "))
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What a plugin registers as `name`."""
+
+    plugin: str
+    kind: str
+    name: str
+    of: Any
+
+    @property
+    def owner(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def options(self) -> type:
+        options: type = self.of if self.kind == "extension" else getattr(self.of, "Options", NoOptions)
+        return options
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this project's."""
+        package: str = (getattr(self.of, "__module__", None) or "").partition(".")[0]
+        return package == __package__ or package.startswith(f"{PROJECT}_")
+
+
 def registered(kind: str) -> dict[str, Any]:
     """The classes registered as one of `KINDS`, by name.
 
-    Raises:
-        Refused: if two plugins register the same name.
+    Of two that claim one name, or give one option two meanings, this project's own stays; of two plugins, neither:
+    nobody gets another one than meant. What is left out is reported.
     """
-    manager = plugin_manager()
-    found: dict[str, Any] = {}
-    for hook in getattr(manager.hook, KINDS[kind]).get_hookimpls():
+    global _resolved
+    plugins = plugin_manager().list_name_plugin()
+    if [(name, id(plugin)) for name, plugin in _resolved[0]] != [(name, id(plugin)) for name, plugin in plugins]:
+        _resolved = plugins, _resolve()
+    return dict(_resolved[1][kind])
+
+
+_resolved: tuple[list[tuple[str, Any]], dict[str, dict[str, Any]]] = [], {}
+"""The plugins at the last look, and what they registered: every look at an option asks."""
+
+
+def _resolve() -> dict[str, dict[str, Any]]:
+    claims = [claim for kind in KINDS for claim in _claims(kind)]
+    claims = _uncontested(claims, lambda claim: [(claim.owner, "the name", claim.of)])
+    general = _Claim(PROJECT, "extension", "general", GeneralOptions)
+    claims = _uncontested([general, *claims], _options_of)[1:]
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+    for claim in claims:
+        found[claim.kind][claim.name] = claim.of
+    return found
+
+
+def _claims(kind: str) -> Iterator[_Claim]:
+    """What every plugin registers whose hook works."""
+    for hook in getattr(plugin_manager().hook, KINDS[kind]).get_hookimpls():
         mine: dict[str, Any] = {}
         try:
             hook.function(register=mine.__setitem__)
@@ -104,14 +154,41 @@ def registered(kind: str) -> dict[str, Any]:
                 raise
             report_broken(hook.plugin_name, f"its hook {KINDS[kind]} failed: {error}")
             continue
-        for name, implementation in mine.items():
-            if found.get(name, implementation) is not implementation:
-                raise Refused(
-                    f"Two plugins register the {kind} {name!r}: {found[name].__module__} and "
-                    f"{implementation.__module__}. Uninstall one of them, or ask its author for another name."
-                )
-            found[name] = implementation
-    return found
+        yield from (_Claim(hook.plugin_name, kind, name, of) for name, of in mine.items())
+
+
+def _uncontested(claims: list[_Claim], takes: Callable[[_Claim], Iterable[tuple[str, str, Any]]]) -> list[_Claim]:
+    """Those that take nothing which another takes to mean something else; see `registered`.
+
+    Args:
+        takes: what only one may take, how that is called, and what the claim means by it.
+    """
+    holders: dict[tuple[str, str], list[tuple[_Claim, Any]]] = {}
+    for claim in sorted(claims, key=lambda claim: not claim.is_own):
+        for taken, what, meaning in takes(claim):
+            holders.setdefault((taken, what), []).append((claim, meaning))
+    out: set[_Claim] = set()
+    for (_, what), holding in holders.items():
+        first, meaning = holding[0]
+        rivals = [claim for claim, other in holding[1:] if other != meaning]
+        losers = rivals if first.is_own or not rivals else [claim for claim, _ in holding]
+        for claim in losers:
+            rival = first if claim is not first else rivals[0]
+            if claim.is_own:
+                raise RuntimeError(f"{claim.owner} and {rival.owner} both take {what}.")
+            remedy = "." if rival.is_own else ", or uninstall one of the two."
+            report_broken(
+                claim.plugin,
+                f"{what} of its {claim.owner} (module {claim.of.__module__}) is taken by the {rival.owner} (module "
+                f"{rival.of.__module__}). Ask its author for another name{remedy}",
+            )
+        out.update(losers)
+    return [claim for claim in claims if claim not in out]
+
+
+def _options_of(claim: _Claim) -> Iterator[tuple[str, str, Any]]:
+    for each in declared(claim.owner, claim.options):
+        yield each.name, f"the option {each.name!r}", (each.type, each.help, each.choices)
 
 
 def lookup(kind: str, name: str) -> Any:

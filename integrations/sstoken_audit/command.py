@@ -2,7 +2,8 @@
 
 sstoken audit chats.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct
 sstoken audit data.csv --columns question,answer --model ./model --clean good.jsonl --suspects bad.jsonl
-sstoken audit --config run.yaml --fail-above 0.05
+accelerate launch -m sstoken_plugins audit chats.jsonl --model ./model     on several GPUs
+sstoken audit --config run.yaml --fail-above 0.05       the YAML of a training with TRL or Axolotl
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Returns:
-        The exit status: 0; 1 if something is wrong with what was asked; 3 if more rows are suspicious than
+        The exit status: 0; 2 if something is wrong with what was asked; 3 if more rows are suspicious than
         `--fail-above` allows.
     """
     arguments = make_parser().parse_args(list(argv))
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one is plenty
+    if "WORLD_SIZE" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one is plenty for one process
     try:
         return _run(arguments)
     except (AuditError, OSError) as error:
         from .terminal import harmless
 
         print(f"sstoken audit: {harmless(str(error))}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,14 +42,17 @@ def make_parser() -> argparse.ArgumentParser:
         prog="sstoken audit",
         description="Score every row of a data set for fine-tuning, and list those that do not belong: answers to "
         "another question, gibberish, boilerplate, duplicates, truncated answers, and more.",
-        epilog="Exit status: 0, or 3 if --fail-above is exceeded, or 1 for what is wrong with the data or the flags.",
+        epilog="Exit status: 0, or 3 if --fail-above is exceeded, or 2 for what is wrong with the data or the flags.",
     )
     add = parser.add_argument
     add("data", nargs="?", help="a .jsonl, .json, .parquet or .csv file, or the name of a data set on the hub")
-    add("--config", type=Path, help="the YAML of a training with TRL: its data, model and precision")
+    add("--config", type=Path, help="the YAML of a training with TRL or Axolotl: its data, model and precision")
     add("--model", help="folder or hub name of the model that is asked; without: only checks of the text alone")
     add("--adapter", help="folder of a LoRA adapter for the model")
-    add("--columns", help="names of the prompt's and the answer's column: question,answer")
+    add(
+        "--columns",
+        help="names of the prompt's and the answer's column: question,answer; or as `sstoken sft` takes them",
+    )
     add("--split", default="train", help="of a data set on the hub (default: train)")
     add("--checks", help="only these, separated by commas (see --list)")
     add("--skip", default="", help="not these")
@@ -60,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="folder of the page and the tables (default: NAME-audit)")
     add(
-        "--cache", type=Path, help="folder of the scores, with which an interrupted audit goes on (default: OUT/cache)"
+        "--cache", type=Path, help="folder of the scores, from which an interrupted audit resumes (default: OUT/cache)"
     )
     add("--clean", type=Path, help="write the rows without a flag to this .jsonl")
     add("--suspects", type=Path, help="write the flagged rows to this .jsonl")
@@ -76,10 +81,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list()
     data: Any = arguments.data
+    tokenizer: Any = None
     if arguments.config is not None:
         from .training import read
 
-        data = read(arguments)
+        data, tokenizer = read(arguments)
     if data is None:
         raise AuditError("No data: name a file or a data set, or --config.")
     thresholds = _thresholds(arguments)
@@ -89,17 +95,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from . import output
     from .data import open_data
+    from .processes import Processes
     from .run import audit
     from .terminal import show
 
     source = open_data(data, arguments.split)
     files = {"--clean": arguments.clean, "--suspects": arguments.suspects, "--weights": arguments.weights}
-    output.refuse_existing(files, arguments.force, Path(str(arguments.data)) if arguments.data else None)
+    processes = Processes()
     out = arguments.out or Path(f"{Path(source.name).stem or 'data'}-audit")
+    output.refuse_existing(files, arguments.force, Path(str(arguments.data)) if arguments.data else None)
     output.claim(out, arguments.force)
+    processes.wait()  # all have looked before one writes
     result = audit(
         source,
         arguments.model,
+        tokenizer,
         columns=arguments.columns.split(",") if arguments.columns else None,
         checks=arguments.checks.split(",") if arguments.checks else None,
         skip=[name for name in arguments.skip.split(",") if name],
@@ -108,9 +118,14 @@ def _run(arguments: argparse.Namespace) -> int:
         batch_tokens=arguments.batch_tokens,
         cache=arguments.cache or out / "cache",
         seed=arguments.seed,
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and processes.is_main,
         **_loading(arguments),
     )
+    processes.end()
+    share = float(result.flagged.mean())
+    exceeded = arguments.fail_above is not None and share > arguments.fail_above
+    if not processes.is_main:
+        return 3 if exceeded else 0
     console = Console(highlight=False)
     show(console, result, arguments.show)
     page = output.write_report(result, out)
@@ -121,8 +136,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in files.values():
         if path is not None:
             console.print(str(path), soft_wrap=True, markup=False)
-    share = float(result.flagged.mean())
-    if arguments.fail_above is not None and share > arguments.fail_above:
+    if exceeded:
         console.print(f"\n{share:.1%} of the rows are flagged, more than --fail-above {arguments.fail_above:.1%}.")
         return 3
     return 0

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from sstoken_plugins.errors import Refused
+from sstoken_transformers import files
+
 from .errors import AuditError
 
 Row = dict[str, Any]
-
-LOADERS = {".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
 class Source(ABC):
@@ -73,7 +74,7 @@ class Lines(Source):
     def row(self, number: int) -> Row:
         try:
             row = json.loads(self.line(number))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise AuditError(
                 f"{self.name}, row {number}: is no JSON ({error}). Every line has to be one object."
             ) from error
@@ -117,22 +118,8 @@ def _open(data: Any, split: str) -> Source:
     path = Path(data)
     if path.suffix == ".jsonl" and path.is_file():
         return Lines(path)
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
     try:
-        if path.is_file():
-            if path.suffix not in LOADERS:
-                raise AuditError(f"{path}: files of type .jsonl, .json, .parquet and .csv are read.")
-            rows = load_dataset(LOADERS[path.suffix], data_files=str(path), split="train")
-        elif path.suffix in {".jsonl", *LOADERS}:
-            raise AuditError(f"{path} does not exist.")
-        else:
-            rows = load_dataset(str(data), split=split)
-    except DatasetGenerationError as error:
-        raise AuditError(f"{path} cannot be read: {error.__cause__ or error}") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, AuditError):
-            raise
-        raise AuditError(f"{data!s} is neither a file nor a data set that can be loaded: {error}") from error
+        rows = files.load(str(data), split)
+    except Refused as error:
+        raise AuditError(str(error)) from error
     return Table(rows, str(data))

@@ -3,77 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sstoken_plugins.errors import Refused
+from sstoken_transformers.files import QUESTION_ANSWER, parse_columns
+
 from .data import Row, Source
 from .errors import AuditError
+from .samples import Message, Sample, Tokens
+from .tokenised import IDS, LABELS, is_tokenised, sample_of
 
-QUESTION_ANSWER = (
-    ("question", "answer"),
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("query", "response"),
-)
 ROLES = {"human": "user", "gpt": "assistant"}
-
-Message = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row, understood.
-
-    Attributes:
-        number: of the row, from 0.
-        prompt, answer: what is asked and what is learned, as text; of a conversation, its turns joined by line ends.
-        messages: the conversation, or None for plain text.
-        n_prompt: how many of the messages are the prompt; None if every assistant turn trains.
-    """
-
-    number: int
-    prompt: str
-    answer: str
-    messages: tuple[Message, ...] | None = None
-    n_prompt: int | None = None
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A tokenised sample.
-
-    Attributes:
-        ids: (S,) int32.
-        response: (S,) bool, the tokens that train. The first token never does: nothing predicts it.
-        cut: how many tokens beyond `max_length` were cut off.
-    """
-
-    ids: np.ndarray
-    response: np.ndarray
-    cut: int = 0
 
 
 class Format:
     """How the rows of a data set are read.
 
     Args:
-        columns: (prompt, answer) as the user named them, or None to find out from the first row.
+        columns: (prompt, answer) as the user named them, or what `sstoken sft --columns` takes:
+            ("question=prompt", "answer=completion"); None to find out from the first row.
+        tokenizer: of the model; needed for rows that are tokenised.
 
     Raises:
         AuditError: if the first row's columns are none of the known ones.
     """
 
-    def __init__(self, source: Source, columns: Sequence[str] | None = None) -> None:
-        self._name = source.name
+    columns: tuple[str, ...]
+
+    def __init__(self, source: Source, columns: Sequence[str] | None = None, tokenizer: Any = None) -> None:
+        self._name, self._tokenizer = source.name, tokenizer
         first = source.row(0)
-        if columns is not None:
+        if columns is not None and any("=" in each for each in columns):
+            self.kind, self.columns = _as_training_names_them(",".join(columns))
+        elif columns is not None:
             if len(columns) != 2:
                 raise AuditError(f"--columns is {','.join(columns)!r}: name two, as in --columns question,answer.")
             self.kind, self.columns = "pair", tuple(columns)
         elif "prompt" in first and "completion" in first:
             self.kind, self.columns = "prompt_completion", ("prompt", "completion")
+        elif is_tokenised(source):
+            self.kind, self.columns = "tokens", (IDS, LABELS)
+            if tokenizer is None:
+                raise AuditError(
+                    f"{source.name} is tokenised ({IDS} and {LABELS}): name the model whose tokens these are, with "
+                    "--model."
+                )
         elif found := [name for name in ("messages", "conversations") if name in first]:
             self.kind, self.columns = "messages", (found[0],)
         elif pairs := [pair for pair in QUESTION_ANSWER if pair[0] in first and pair[1] in first]:
@@ -96,13 +72,18 @@ class Format:
             if column not in row:
                 raise self._bad(number, column, "is missing")
             values.append(row[column])
+        if self.kind == "tokens":
+            try:
+                return sample_of(values[0], values[1], number, self._tokenizer)
+            except AuditError as error:
+                raise self._bad(number, LABELS, str(error)) from error
         if self.kind == "messages":
             return self._conversation(number, self._turns(values[0], number, self.columns[0]), None)
-        if isinstance(values[0], (list, tuple, np.ndarray)) or isinstance(values[1], (list, tuple, np.ndarray)):
-            prompt, answer = (
+        if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+            asked, learned = (
                 self._turns(value, number, name) for value, name in zip(values, self.columns, strict=True)
             )
-            return self._conversation(number, [*prompt, *answer], len(prompt))
+            return self._conversation(number, [*asked, *learned], len(asked))
         prompt, answer = (self._text(value, number, name) for value, name in zip(values, self.columns, strict=True))
         if self.kind == "pair":
             turns = ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
@@ -125,7 +106,8 @@ class Format:
         for place, turn in enumerate(value):
             if not isinstance(turn, dict) or not ({"role", "from"} & turn.keys()):
                 raise self._bad(number, column, f"has a message {place} without `role` and `content`")
-            role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+            role = str(turn.get("role", turn.get("from")))
+            content = turn.get("content", turn.get("value"))
             if content is not None and not isinstance(content, str):
                 raise self._bad(
                     number, column, f"has a message {place} whose content is {type(content).__name__}, not text"
@@ -144,6 +126,19 @@ class Format:
         return AuditError(f"{self._name}, row {number}, column {column!r}: {what}. Fix the row, or take it out.")
 
 
+def _as_training_names_them(text: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        theirs = {ours: theirs for theirs, ours in parse_columns(text).items()}
+    except Refused as error:
+        raise AuditError(str(error)) from error
+    if "prompt" in theirs and "completion" in theirs:
+        return "prompt_completion", (theirs["prompt"], theirs["completion"])
+    for name in ("messages", "conversations"):
+        if name in theirs:
+            return "messages", (theirs[name],)
+    raise AuditError(f"--columns is {text!r}: name what is the prompt and the completion, or the messages.")
+
+
 class Renderer:
     """Tokenises samples as TRL's `SFTTrainer` does with its defaults, and `assistant_only_loss` for conversations.
 
@@ -159,10 +154,12 @@ class Renderer:
             raise AuditError(
                 "The data are conversations, and the model's tokenizer has no chat template: use another model."
             )
-        if kind == "messages" and "{% generation" not in tokenizer.chat_template.replace("{%-", "{%"):
+        if kind == "messages":
             self._training_template = _training_template(tokenizer)
 
     def tokens(self, sample: Sample) -> Tokens:
+        if sample.tokens is not None:
+            return self._cut(sample.tokens.ids, sample.tokens.response)
         if sample.messages is None or self._plain:
             ids, n_prompt = self._pair(sample)
             response = np.arange(len(ids)) >= n_prompt
@@ -173,7 +170,9 @@ class Renderer:
             prompt = self._apply(sample.messages[: sample.n_prompt], None, add_generation_prompt=True)["input_ids"]
             ids = self._apply(sample.messages, None)["input_ids"]
             response = np.arange(len(ids)) >= _common_prefix(prompt, ids)
-        ids, response = np.array(ids, np.int32), np.array(response, bool)
+        return self._cut(np.array(ids, np.int32), np.array(response, bool))
+
+    def _cut(self, ids: np.ndarray, response: np.ndarray) -> Tokens:
         response[:1] = False
         end = len(ids) if self.max_length is None else min(len(ids), self.max_length)
         return Tokens(ids[:end], response[:end], len(ids) - end)
@@ -198,16 +197,15 @@ class Renderer:
 
 
 def _training_template(tokenizer: Any) -> str | None:
-    from trl.chat_template_utils import get_training_chat_template
+    from sstoken_trl.compat import training_template
 
     try:
-        template: str | None = get_training_chat_template(tokenizer)
+        return training_template(tokenizer)
     except ValueError as error:
         raise AuditError(
             "The chat template of this model does not mark assistant turns ({% generation %}), and TRL knows no "
             "replacement for it: give the data as prompt and completion."
         ) from error
-    return template
 
 
 def _common_prefix(ids: Sequence[int], other: Sequence[int]) -> int:

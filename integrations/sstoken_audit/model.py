@@ -12,6 +12,20 @@ CPU_BATCH_TOKENS, BATCH_TOKENS = 2048, 16384
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
+    """The model's own tokenizer.
+
+    Raises:
+        AuditError: if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise AuditError(f"--model {name}: {error}") from error
+
+
 def load(
     name: str, dtype: str = "auto", load_in_4bit: bool = False, adapter: str | None = None, device: str | None = None,
     trust_remote_code: bool = False,
@@ -25,12 +39,13 @@ def load(
     Raises:
         AuditError: if it cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    where = device or (torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu")  # type: ignore[union-attr]
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    where = device or (accelerator.type if accelerator is not None else "cpu")
     if dtype != "auto" and dtype not in DTYPES:
         raise AuditError(f"--dtype is {dtype!r}: choose auto, {', '.join(DTYPES)}.")
-    chosen = DTYPES.get(dtype, torch.float32 if where == "cpu" else torch.bfloat16)
+    chosen = DTYPES.get(dtype, torch.float32 if torch.device(where).type == "cpu" else torch.bfloat16)
     options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code}
     if load_in_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
@@ -38,12 +53,14 @@ def load(
         )
         options["device_map"] = {"": where}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(name, trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(name, **options)
         if adapter is not None:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, adapter)
+    except AuditError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise AuditError(f"--model {name}: {error}") from error
     return (model if load_in_4bit else model.to(where)), tokenizer

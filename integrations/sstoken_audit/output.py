@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from .data import Source
 from .errors import AuditError
 from .result import AuditResult
@@ -77,11 +79,16 @@ def write_split(
     flagged = result.flagged
     for path, wanted in ((clean, False), (suspects, True)):
         if path is not None:
-            rows = (number for number in range(len(result)) if flagged[number] == wanted)
-            _write(path, lambda file, rows=rows: file.writelines(source.line(n) + "\n" for n in rows))  # type: ignore[misc]
+            _write_rows(path, source, np.flatnonzero(flagged == wanted))
     if weights is not None:
-        lines = ({"row": n, "weight": round(float(w), 4)} for n, w in enumerate(result.weights))
+        lines: Iterator[dict[str, object]] = (
+            {"row": n, "weight": round(float(w), 4)} for n, w in enumerate(result.weights)
+        )
         _write(weights, lambda file: file.writelines(_lines(lines)))
+
+
+def _write_rows(path: Path, source: Source, numbers: np.ndarray) -> None:
+    _write(path, lambda file: file.writelines(source.line(number) + "\n" for number in numbers.tolist()))
 
 
 def _lines(rows: Iterator[dict[str, object]]) -> Iterator[str]:
@@ -105,7 +112,7 @@ def _write_parquet(result: AuditResult, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[IO[str]], object], mode: str = "w") -> None:
-    """Writes under a name nobody can foresee, then renames: a file is whole or not there."""
+    """Writes under a random name, then renames: a file is whole or not there."""
     handle, unfinished = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     try:
         with os.fdopen(

@@ -31,6 +31,7 @@ def pack(result: AuditResult) -> dict[str, Any]:
     """What the page's script reads."""
     rows = []
     suspicion, flagged = result.suspicion, result.flagged
+    beside = {name: values for f in result.findings for name, values in f.check.columns.items()}
     for number in result.order()[:MOST_ROWS].tolist():
         prompt, answer = result.texts(number, MOST_CHARACTERS)
         rows.append(
@@ -40,12 +41,14 @@ def pack(result: AuditResult) -> dict[str, Any]:
                 "flagged": bool(flagged[number]),
                 "checks": [i for i, f in enumerate(result.findings) if f.flagged[number]],
                 "values": [_number(f.values[number]) for f in result.findings],
+                "beside": [_number(values[number]) for values in beside.values()],
                 "reasons": result.reasons(number),
                 "prompt": prompt,
                 "answer": answer,
             }
         )
-    return {"checks": [{"name": f.check.name, "title": f.check.title()} for f in result.findings], "rows": rows}
+    checks = [{"name": f.check.name, "title": f.check.title()} for f in result.findings]
+    return {"checks": checks, "beside": list(beside), "rows": rows}
 
 
 def _number(value: float) -> float | None:

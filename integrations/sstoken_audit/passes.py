@@ -13,7 +13,8 @@ import torch
 from sstoken_plugins import Documents, token_forward
 from sstoken_plugins.model.logits import entropy as entropy_of
 
-from .formats import Tokens
+from .errors import AuditError
+from .samples import Tokens
 
 HEADER = 4
 """How many prompt tokens stay in front of an answer without its prompt: where chat formats say that one begins."""
@@ -109,6 +110,11 @@ class Scorer:
             ids[i, :n] = torch.from_numpy(sample.ids)
             labels[i, :n] = torch.where(torch.from_numpy(sample.response), ids[i, :n], -100)
             mask[i, :n] = 1
+        if int(ids.max()) >= self.vocabulary:
+            raise AuditError(
+                f"The data hold token {int(ids.max())}, and the model knows {self.vocabulary}: they were tokenised "
+                "for another model, or for one whose vocabulary was enlarged."
+            )
         device = self._model.device
         inputs = {name: value.to(device) for name, value in
                   (("input_ids", ids), ("attention_mask", mask), ("labels", labels))}  # fmt: skip

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .data import Source
-from .formats import Format, Sample
+from .formats import Format
+from .samples import Sample
 
 CHUNK = 256
 

@@ -13,10 +13,12 @@ import numpy as np
 from .data import Source, open_data
 from .errors import AuditError
 from .formats import Format, Renderer
+from .processes import Processes
 from .progress import Bar
 from .registry import chosen
 from .result import AuditResult, Finding
 from .rows import Rows
+from .tokenised import is_tokenised
 
 
 def audit(
@@ -38,11 +40,13 @@ def audit(
 ) -> AuditResult:
     """Looks for rows that do not belong into a data set for fine-tuning.
 
+    In several processes (accelerate, torchrun), each scores a part of the rows, and all return the same.
+
     Args:
         dataset: path of a JSONL, JSON, Parquet or CSV file, hub name, `datasets.Dataset` or list of rows, with the
-            columns prompt and completion, messages, or question and answer.
+            columns prompt and completion, messages, question and answer, or input_ids and labels.
         model: a causal language model, or its name or folder; None: only the checks that read the text alone.
-        tokenizer: of the model; needed if `model` is not a name.
+        tokenizer: of the model; needed if `model` is not a name; else another than the model's own.
         columns: names of the prompt's and the answer's column. They are put into the chat template, if there is one.
         checks: names of those to run; all by default.
         thresholds: by name of the check, where another than its default is wanted.
@@ -55,8 +59,13 @@ def audit(
     Raises:
         AuditError: naming what cannot be read or does not fit, before a model is loaded.
     """
+    processes = Processes()
     source = open_data(dataset, split)
-    form = Format(source, columns)
+    if tokenizer is None and isinstance(model, (str, Path)) and is_tokenised(source):
+        from .model import load_tokenizer
+
+        tokenizer = load_tokenizer(str(model), loading.get("trust_remote_code", False))
+    form = Format(source, columns, tokenizer)
     selected = chosen(checks, skip, thresholds or {}, model is not None)
     rows = Rows(source, form, seed=seed)
     with Bar("Reading", len(rows), progress) as bar:  # what is wrong with a row is said before a model is loaded
@@ -74,11 +83,12 @@ def audit(
             if isinstance(model, (str, Path)):
                 from .model import load
 
-                model, tokenizer = load(str(model), **loading)
+                model, its_own = load(str(model), **{"device": processes.device, **loading})
+                tokenizer = tokenizer or its_own
             elif tokenizer is None:
                 raise AuditError("`tokenizer` is missing: give that of the model.")
-            folder = Path(cache) if cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            rows = _scored(source, form, model, tokenizer, max_length, batch_tokens, folder, seed, progress)
+            folder = Path(cache or processes.shared(stack.enter_context(tempfile.TemporaryDirectory())))
+            rows = _scored(source, form, model, tokenizer, max_length, batch_tokens, folder, seed, progress, processes)
             about |= {"model": getattr(model.config, "_name_or_path", ""), "max_length": max_length}
         findings = []
         with Bar("Checking", len(selected), progress, "check") as bar:
@@ -86,12 +96,13 @@ def audit(
                 values = np.asarray(check.score(rows), float)
                 findings.append(Finding(check, values, check.flag(values)))
                 bar.step(1)
+        processes.wait()  # before the main one takes a temporary folder away
     return AuditResult(Rows(source, form), findings, about)
 
 
 def _scored(
     source: Source, form: Format, model: Any, tokenizer: Any, max_length: int | None, batch_tokens: int | None,
-    cache: Path, seed: int, progress: bool,
+    cache: Path, seed: int, progress: bool, processes: Processes,
 ) -> Rows:  # fmt: skip
     from .model import BATCH_TOKENS, CPU_BATCH_TOKENS
     from .passes import Scorer
@@ -108,6 +119,7 @@ def _scored(
     renderer = Renderer(tokenizer, form.kind, max_length)
     scorer = Scorer(model, batch_tokens)
     scoring = Scoring(Rows(source, form), renderer, scorer, store, seed)
-    with Bar("Scoring", len(source), progress) as bar:
-        scoring.run(lambda rows, known: bar.step(rows))
+    with Bar("Scoring", -(-len(source) // processes.count), progress) as bar:
+        scoring.run(lambda rows, known: bar.step(rows), (processes.number, processes.count))
+    processes.wait()
     return Rows(source, form, scoring.scores, scorer.vocabulary, tokenizer.all_special_tokens, seed)

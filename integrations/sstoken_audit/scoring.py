@@ -1,4 +1,4 @@
-"""Scores all rows, chunk by chunk, and goes on where an earlier run stopped."""
+"""Scores all rows, chunk by chunk, and continues where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .formats import Renderer, Tokens
+from .formats import Renderer
 from .passes import Scorer, TokenScores, with_prompt_of, without_prompt
 from .rows import CHUNK, Rows, RowScores
+from .samples import Tokens
 from .store import Store
 
 MOST_EXCHANGED = 2000
@@ -40,8 +41,10 @@ class Scoring:
         self._partners = dict(pairs)
         self._ends = frozenset(renderer.tokenizer.all_special_ids)
 
-    def run(self, progress: Progress) -> None:
-        for chunk in range(-(-len(self._rows) // CHUNK)):
+    def run(self, progress: Progress, part: tuple[int, int] = (0, 1)) -> None:
+        """Scores what the store lacks; of several processes that share it, `part` is (number, how many)."""
+        number, count = part
+        for chunk in range(number, -(-len(self._rows) // CHUNK), count):
             tokens = [self._renderer.tokens(sample) for sample in self._rows.samples(chunk)]
             exchanged = [self._exchanged(chunk * CHUNK + i, own) for i, own in enumerate(tokens)]
             keys = [_key(own, other) for own, other in zip(tokens, exchanged, strict=True)]
@@ -90,10 +93,10 @@ class Scoring:
 
     def _some(self, tokens: Sequence[Tokens | None], entropy: bool = False) -> list[TokenScores | None]:
         """Scores those that have something to score; the model is not asked of rows without an answer."""
-        wanted = [i for i, one in enumerate(tokens) if one is not None and one.response.any()]
+        wanted = [(i, one) for i, one in enumerate(tokens) if one is not None and one.response.any()]
         empty = TokenScores(np.zeros(0, np.float32), np.zeros(0, np.float32))
         found: list[TokenScores | None] = [None if one is None else empty for one in tokens]
-        for i, scores in zip(wanted, self._scorer.score([tokens[i] for i in wanted], entropy), strict=True):  # type: ignore[misc]
+        for (i, _), scores in zip(wanted, self._scorer.score([one for _, one in wanted], entropy), strict=True):
             found[i] = scores
         return found
 

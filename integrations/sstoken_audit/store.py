@@ -1,4 +1,4 @@
-"""Scores on disk, a file for each chunk of rows: what an interrupted audit goes on with.
+"""Scores on disk, a file for each chunk of rows: what an interrupted audit resumes from.
 
 A chunk is a Parquet file whose name holds the SHA-256 of its bytes, written under another name first. A file that is
 not what its name says was damaged: it is named, and its rows are scored again. Inside stands a key for each row, made

@@ -56,6 +56,7 @@ def banner(selector: TokenSelector, cfg: Any) -> str:
     lines = [
         "ssToken is ON: this run trains on a selection of the response tokens.",
         selector.summary,
+        *([outlook.text()] if (outlook := selector.outlook) else []),
         "See `sstoken/keep_rate` in the log. Evaluation uses every response token.",
     ]
     lines += continues_from_adapter(selector, cfg)

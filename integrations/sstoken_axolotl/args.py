@@ -67,6 +67,22 @@ SSTokenBlock: type[_Block] = create_model("SSTokenBlock", __base__=_Block, **_fi
 class SSTokenArgs(BaseModel):
     """What the plugin adds to Axolotl's configuration: one optional block, on by default."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_as_under_trl(cls, settings: Any) -> Any:
+        refuse(
+            Problem(
+                "`{key}` is how TRL's users write it, and would change nothing here: set `{option}` in the block "
+                "`sstoken:`, or on the command line --sstoken__{option}={value}",
+                key=key,
+                option=key.removeprefix("sstoken_").lstrip("_"),
+                value=settings[key],
+            )
+            for key in (settings if isinstance(settings, Mapping) else ())
+            if str(key).startswith("sstoken_")
+        )
+        return settings
+
     sstoken: SSTokenBlock = Field(  # type: ignore[valid-type]
         default_factory=SSTokenBlock,
         validate_default=True,

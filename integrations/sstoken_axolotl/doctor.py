@@ -87,7 +87,7 @@ def _selector(cfg: Any, found: Diagnosis) -> TokenSelector | None:
         found.add("`sstoken` has `enabled: false`: this run trains on every token. Set it to true.")
     with found.looking_at("The selection"):
         selector = TokenSelector(block.token_selection())
-        found.selection = selector.summary
+        found.selected(selector)
         return selector
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
 from sstoken_plugins.errors import refused
-from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start
 
 from .names import own_name
 
@@ -24,18 +23,18 @@ class Axolotl(Framework):
     label, package, extra = "Axolotl", "axolotl", "axolotl"
     usage = "AXOLOTL.yaml [--key=value] [--block__key=value]"
     marks = frozenset(("base_model", "datasets", "sequence_len", "micro_batch_size", "plugins", "adapter"))
+    model_option = "base_model"
 
     def naming(self, option: str) -> str:
         return own_name(option)
 
+    def flag(self, option: str, value: str) -> str:
+        return f"--sstoken__{own_name(option)}={value}"
+
     def examine(self, command: CommandLine) -> Diagnosis:
         from .doctor import examine
 
-        try:
-            return examine(_yaml(command), command.rest)
-        except ValueError as error:
-            print(f"sstoken doctor: error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
+        return examine(_yaml(command), command.rest)
 
     def look(self, command: CommandLine, look: Look) -> AbstractContextManager[Looked]:
         from .inspection import looking
@@ -47,6 +46,14 @@ class Axolotl(Framework):
 
         recording(_yaml(command), command.rest)
         return 0
+
+    def configuration(self, start: Start) -> str:
+        from .starting import configuration
+
+        return configuration(start)
+
+    def training(self, path: Path) -> str:
+        return f"axolotl train {path}"
 
 
 def _yaml(command: CommandLine) -> Path:

@@ -25,7 +25,7 @@ from .settings import leaving_no_trace, overrides_of
 @contextlib.contextmanager
 def looking(path: Path, argv: Sequence[str], look: Look) -> Iterator[Looked]:
     """See `Framework.look`."""
-    overrides, options = overrides_of(argv), {}
+    overrides, options = overrides_of(argv), dict[str, Any]()
     if is_full_checkpoint(look.adapter):
         assert look.adapter is not None
         overrides["base_model"] = look.adapter

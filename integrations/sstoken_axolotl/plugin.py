@@ -1,7 +1,7 @@
 """The plugin class that Axolotl loads.
 
-Axolotl logs an ImportError of a plugin's module and goes on without it, which would train on every token with nobody
-the wiser. So nothing is imported here that Axolotl has not imported itself; the rest comes where an error stops the
+Axolotl logs an ImportError of a plugin's module and continues without it, which would train on every token
+unnoticed. So nothing is imported here that Axolotl has not imported itself; the rest comes where an error stops the
 run.
 """
 
@@ -22,7 +22,7 @@ class SSTokenPlugin(BasePlugin):
           - sstoken_axolotl.SSTokenPlugin
 
     is enough; an optional block `sstoken:` takes the options of `sstoken_plugins.SSTokenConfig`, and `enabled: false`.
-    Only training is affected: evaluation, preprocessing, inference and merging go on as without the plugin.
+    Only training is affected: evaluation, preprocessing, inference and merging are as without the plugin.
 
     Raises:
         ValueError: before the data and the model are loaded, for what cannot be combined with token selection.

@@ -11,6 +11,14 @@ from sstoken_plugins.errors import refused
 
 from .compat import close_debug_log, override
 
+ELSEWHERE = {
+    "--data": "the file in `datasets`, with its `path` and `type`",
+    "--columns": "the columns in `datasets`, as `field_messages`, or below `type` as `field_instruction` and "
+    "`field_output`",
+    "--model": "the model in `base_model`",
+}
+"""Flags of the commands under TRL, and where Axolotl has the same."""
+
 
 def overrides_of(arguments: Sequence[str]) -> dict[str, Any]:
     """`--key=value` as Axolotl's command line reads it.
@@ -21,6 +29,12 @@ def overrides_of(arguments: Sequence[str]) -> dict[str, Any]:
     options = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
+        if name in ELSEWHERE:
+            raise refused(
+                "`{name}` is for TRL. Axolotl's YAML names {where}; `sstoken init --framework axolotl` writes one.",
+                name=name,
+                where=ELSEWHERE[name],
+            )
         if not name.startswith("--") or not equals:
             raise refused("{argument!r} is not written as --key=value", argument=argument)
         if name.startswith("--sstoken_") and not name.startswith("--sstoken__"):

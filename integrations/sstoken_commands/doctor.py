@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 
 from sstoken_plugins.errors import Refused
 from sstoken_transformers.framework import split
@@ -34,10 +36,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("yaml", nargs="?", help="configuration of a framework, told by its keys")
     parser.add_argument("--framework", choices=sorted(frameworks()), help="the framework, whatever is in the YAML")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--verbose", action="store_true", help="print what the framework prints, too")
     if not argv or {"-h", "--help"} & set(argv):
         parser.parse_args(["--help"] if argv else [])
         parser.error("name a configuration, or give the flags of a training")
-    rest, as_json, name = own_flags(argv)
+    verbose = "--verbose" in argv
+    rest, as_json, name = own_flags([each for each in argv if each != "--verbose"])
     command = split(rest)
     try:
         framework = pick(command, name)
@@ -46,13 +50,46 @@ def main(argv: Sequence[str]) -> int:
             print(error)
             return 1
         return fail("doctor", error)
-    # What the frameworks print on the way is not the answer.
-    with contextlib.redirect_stdout(sys.stderr):
-        found = framework.examine(command)
+    try:
+        with aside(verbose):
+            found = framework.examine(command)
+    except Refused as error:
+        return fail("doctor", error)
     from sstoken_transformers.doctor.output import show
 
     show(found, as_json)
     return 0 if found.healthy else 1
+
+
+@contextlib.contextmanager
+def aside(verbose: bool) -> Iterator[None]:
+    """What the frameworks print on the way, hundreds of lines, is not the answer: it goes into a file, which is shown
+    if something breaks. With `verbose`, it goes to the standard error."""
+    if verbose:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in kept:
+                os.dup2(file.fileno(), number)
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield
+        except Refused:
+            raise
+        except BaseException:
+            file.seek(0)
+            told = file.read()
+            os.write(kept[2], told.encode("utf-8", "replace"))
+            raise
+        finally:
+            file.flush()
+            for number, copy in kept.items():
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 def own_flags(argv: Sequence[str]) -> tuple[list[str], bool, str | None]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import registry
-from sstoken_plugins.errors import refused
+from sstoken_plugins.errors import printable, refused
+from sstoken_plugins.installing import how_to_install
 from sstoken_transformers.framework import CommandLine, Framework
 
 
@@ -68,14 +69,14 @@ def read(path: Path) -> Mapping[str, Any]:
 def _installed(framework: Framework) -> Framework:
     if importlib.util.find_spec(framework.package) is None:
         raise refused(
-            'This is for {label}, which is not installed here: pip install "sstoken-plugins[{extra}]"',
+            "This is for {label}, which is not installed here: {how}",
             label=framework.label,
-            extra=framework.extra,
+            how=how_to_install(framework.extra),
         )
     return framework
 
 
 def fail(command: str, error: Exception) -> int:
     """Prints what is wrong, one sentence a line; returns the exit status."""
-    print(f"sstoken {command}: {error}", file=sys.stderr)
+    print(printable(f"sstoken {command}: {error}"), file=sys.stderr)
     return 2

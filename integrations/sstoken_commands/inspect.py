@@ -34,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
             own.adapter = looked.adapter
             present(looked.trainer, own, looked.asked_for, step)
     except (ValueError, OSError) as error:
-        fail("inspect", error)
-        return 1
+        return fail("inspect", error)
     return 0
 
 

@@ -13,6 +13,7 @@ from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import refused
 
 from . import folder as files
+from . import panels
 from .index import rebuild
 from .page import render
 from .samples import Samples
@@ -21,13 +22,16 @@ from .summary import scalars, totals
 from .table import Report
 
 logger = logging.getLogger(__name__)
+LOGGED = ("keep_rate", "agreement")
+"""What trackers show of a report. The index page has the curves of all columns, which would crowd theirs."""
 
 
 class ReportCallback(TrainerCallback):
     """Writes a report before the first step, every `report_steps`, and after the last.
 
-    The training that goes on afterwards is the one that would have gone on without, bit for bit. The means of a report
-    go into the log of the next logging step, as `sstoken/report_keep_rate`, `sstoken/report_agreement`, ...
+    The training continues exactly as it would without reports, bit for bit. The keep rate of a
+    report and its agreement with the one before go into the log of the next logging step, as
+    `sstoken/report_keep_rate` and `sstoken/report_agreement`.
 
     Raises:
         Refused: if the trainer's data or its processes cannot be looked at.
@@ -35,6 +39,12 @@ class ReportCallback(TrainerCallback):
 
     def __init__(self, trainer: Any, selector: TokenSelector) -> None:
         steps = selector.config.report_steps
+        if not hasattr(trainer.processing_class, "decode"):
+            raise refused(
+                "{report_steps} is {value}, but the trainer has no tokenizer to show the tokens by: set it to 0, or "
+                "give the trainer its `processing_class`.",
+                value=steps,
+            )
         if trainer.is_deepspeed_enabled:
             raise refused(
                 "{report_steps} is {value}, but under DeepSpeed nothing is scored between its steps: set it to 0, or "
@@ -52,6 +62,10 @@ class ReportCallback(TrainerCallback):
         self._folder = Path(trainer.args.output_dir) / files.FOLDER
         self._samples: Samples | None = None
         self._last: Report | None = None
+
+    def _tell(self) -> None:
+        """The closing line of the training names the page, where the trainer has one."""
+        getattr(self._trainer, "token_places", {})["report"] = self._folder / "index.html"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
         self._samples = Samples.of_training(self._trainer, train_dataloader, self._selector.config.report_samples)
@@ -77,6 +91,8 @@ class ReportCallback(TrainerCallback):
             return
         report = score(self._trainer, self._selector, self._samples, step)
         for name, (total, count) in totals(report, self._last).items():
+            if name not in LOGGED:
+                continue
             pair = torch.tensor([total, count], dtype=torch.float64).to(self._trainer.args.device)
             self._selector.metrics.record(f"report_{name}", *pair)
         self._last = report
@@ -88,6 +104,9 @@ class ReportCallback(TrainerCallback):
         except OSError as error:  # the training is worth more than a page about it
             logger.warning("The report of step %d could not be written: %s.", step, error)
         else:
+            self._tell()
+            if self._selector.config.report_wandb:
+                panels.show(files.parquet_path(self._folder, step).with_suffix(".html"), step)
             logger.info("Report of step %d, %.1f %% kept: %s", step, 100 * means["keep_rate"], self._folder)
 
 

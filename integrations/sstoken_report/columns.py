@@ -106,7 +106,7 @@ def described(column: Column) -> dict[str, Any]:
 
 
 def by_default(name: str) -> dict[str, Any]:
-    """The same for a column that nobody explains."""
+    """The same for a column without an explanation."""
     return described(Column(name.replace("_", " "), ""))
 
 

@@ -21,7 +21,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run_dir", type=Path, help="the output folder of a training with `report_steps`")
     run_dir = parser.parse_args(argv).run_dir
     logging.basicConfig(format="sstoken report: %(message)s")
-    folder = run_dir if run_dir.name == files.FOLDER else run_dir / files.FOLDER
+    names = (files.FOLDER, files.FOLDER_BEFORE)
+    folders = [run_dir] if run_dir.name in names else [run_dir / name for name in names]
+    folder = next((each for each in folders if files.reports(each)), folders[0])
     if not files.reports(folder):
         print(
             f"sstoken report: {folder} holds no reports. A training writes them if `report_steps` is set "

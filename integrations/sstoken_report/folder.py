@@ -1,6 +1,6 @@
 """Where a run keeps its reports.
 
-OUTPUT_DIR/sstoken-report/
+OUTPUT_DIR/_sstoken-report/
     index.html             curves, and links to the pages
     step-000100.html       the page of a report
     step-000100.parquet    the report itself: all else can be made from it
@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-FOLDER = "sstoken-report"
+FOLDER = "_sstoken-report"
+"""In the output folder. `push_to_hub` leaves out what begins with an underscore, and reports hold training data."""
+FOLDER_BEFORE = "sstoken-report"
+"""What it was called by version 0.1."""
 
 
 def parquet_path(folder: Path, step: int) -> Path:
@@ -46,8 +49,8 @@ def move_aside(folder: Path) -> Path | None:
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Has `fill` write the file, which appears whole or not at all.
 
-    Until it is whole it has a name that nobody can foresee, and is created anew: what others may have put into the
-    folder is neither written to nor followed.
+    Until it is whole it has a random name, and is newly created: files or links that others have put into the folder
+    are neither written to nor followed.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     number = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -7,16 +7,19 @@ import bisect
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sstoken_plugins import Refused, SSTokenConfig, TokenSelector
+
+if TYPE_CHECKING:
+    from .table import Report
 
 ADAPTER_FILE, STATE_FILE, TRAINER_FILE = "adapter_config.json", "sstoken.json", "trainer_state.json"
 
 
 @dataclass
 class InspectArguments:
-    """What `sstoken inspect` takes beside the flags of `sstoken sft`, or beside an Axolotl YAML and its overrides.
+    """What `sstoken inspect` takes in addition to the flags of `sstoken sft`, or to an Axolotl YAML and its overrides.
     Short for the former: `--model`, `--data` (also a file), `--split`, and the options of ssToken without their
     prefix: `--rho`, `--gamma`, `--history_adapter`, ..."""
 
@@ -44,17 +47,10 @@ def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step:
     from . import terminal
     from .folder import write, write_text
     from .page import render
-    from .samples import Samples
-    from .scoring import score
 
     out = Path(own.out)
     out.mkdir(parents=True, exist_ok=True)
-    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), own.n_samples)
-    if not len(samples):
-        raise Refused("None of the samples has a response token: nothing would be learned from them.")
-    report = score(trainer, trainer.token_selector, samples, step)
-    report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
-    report.about["model"] = own.adapter or report.about["model"]
+    report = look_at(trainer, own.n_samples, own.adapter, asked_for, step)
     console = Console(highlight=False)
     terminal.show(console, report, own.show)
     for note in report.about["notes"]:
@@ -66,6 +62,27 @@ def present(trainer: Any, own: InspectArguments, asked_for: SSTokenConfig, step:
     write(page.with_suffix(".parquet"), report.write_parquet)
     write(page.with_suffix(".json"), report.write_json)
     console.print(f"\n{page}  and the same as .parquet and .json", soft_wrap=True, markup=False)
+
+
+def look_at(trainer: Any, number: int, adapter: str | None, asked_for: SSTokenConfig, step: int) -> Report:
+    """What the trainer would select of `number` samples now.
+
+    Args:
+        adapter: the trained adapter that the model has, which the report names.
+
+    Raises:
+        Refused: if there is nothing to score.
+    """
+    from .samples import Samples
+    from .scoring import score
+
+    samples = Samples.of_training(trainer, trainer.get_train_dataloader(), number)
+    if not len(samples):
+        raise Refused("None of the samples has a response token: nothing would be learned from them.")
+    report = score(trainer, trainer.token_selector, samples, step)
+    report.about.update(config=asked_for.to_dict(), summary=asked_for.summary())
+    report.about["model"] = adapter or report.about["model"]
+    return report
 
 
 def saved_config(folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def render(report: Report, index: str | None = None) -> str:
         report=report.about,
         data=data,
         index=index,
-        script=_script(),
+        script=script(SCRIPTS),
         controls=controls,
         views=views,
         label=named.get,
@@ -60,14 +60,14 @@ def pack(report: Report) -> dict[str, Any]:
         "texts": [text for _, text in number],
         "ids": [token_id for token_id, _ in number],
         "lengths": lengths.tolist(),
-        "tokens": _base64(np.array([number[pair] for pair in pairs], "<u4" if wide else "<u2")),
+        "tokens": base64_of(np.array([number[pair] for pair in pairs], "<u4" if wide else "<u2")),
         "wide": wide,
-        "response": _base64(response.astype("u1")),
-        "kept": _base64(report.kept[response].astype("u1")),
+        "response": base64_of(response.astype("u1")),
+        "kept": base64_of(report.kept[response].astype("u1")),
         "rows": columns["row"][np.unique(columns["sample"], return_index=True)[1]].tolist(),
         # Enough for the page to select exactly as the core does: float32 as they are.
-        "columns": {name: _base64(columns[name][response].astype("<f4")) for name in report.about["columns"]},
-        **{name: _base64(values[response]) for name, values in optional.items()},
+        "columns": {name: base64_of(columns[name][response].astype("<f4")) for name in report.about["columns"]},
+        **{name: base64_of(values[response]) for name, values in optional.items()},
     }
 
 
@@ -87,12 +87,13 @@ def _environment() -> jinja2.Environment:
 
 
 @functools.cache
-def _script() -> dict[str, Markup]:
+def script(names: tuple[str, ...]) -> dict[str, Markup]:
     """The scripts, and the hash by which the page allows these and no others."""
-    text = "\n" + "".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    text = "\n" + "".join((HERE / name).read_text("utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {"text": Markup(text), "hash": Markup(digest)}
 
 
-def _base64(values: np.ndarray) -> str:
+def base64_of(values: np.ndarray) -> str:
+    """The bytes of an array, as text."""
     return base64.b64encode(values.tobytes()).decode()

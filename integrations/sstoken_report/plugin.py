@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstoken_plugins import NoOptions, Problem, TokenSelector, hookimpl, option
+from sstoken_plugins.installing import how_to_install
+
+from .panels import is_installed
 
 PACKAGES = ("jinja2", "matplotlib", "pyarrow", "tqdm")
 
@@ -17,7 +20,7 @@ class ReportOptions(NoOptions):
     report_steps: int = option(
         0,
         "Every so many optimizer steps, write a page that shows the tokens selected in a few training samples, into "
-        "`sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
+        "`_sstoken-report` in the output folder. Each costs the scoring of `report_samples` samples. 0: none.",
         valid=lambda steps: steps >= 0,
         otherwise=": set it to a number of optimizer steps, or to 0 for no reports.",
     )
@@ -28,16 +31,29 @@ class ReportOptions(NoOptions):
         otherwise=", but it is the number of samples that a report shows: set it to 1 or more.",
     )
 
+    report_wandb: bool = option(
+        False,
+        "Whether each page of `report_steps` is also shown in the run of Weights & Biases. It holds training data, "
+        "which is then sent there.",
+    )
+
     def problems(self) -> Iterator[Problem]:
         missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
         if self.report_steps and missing:
             yield Problem(
                 "{report_steps} is {value}, but {missing} {verb} not installed here: run "
-                '`pip install "sstoken-plugins[report]"`, or set {report_steps} to 0.',
+                "`{how}`, or set {report_steps} to 0.",
+                how=how_to_install("report"),
                 value=self.report_steps,
                 missing=", ".join(missing),
                 verb="is" if len(missing) == 1 else "are",
             )
+        if self.report_wandb and not self.report_steps:
+            yield Problem(
+                "{report_wandb} is True, but {report_steps} is 0, so there are no pages: set {report_steps}."
+            )
+        if self.report_wandb and not is_installed():
+            yield Problem("{report_wandb} is True, but wandb is not installed here: run `pip install wandb`.")
 
 
 @hookimpl

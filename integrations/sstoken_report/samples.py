@@ -77,7 +77,7 @@ class Samples:
         batch_size = 1 if trainer.args.device.type == "cpu" else trainer.args.per_device_train_batch_size
         if not hasattr(dataset, "__len__"):
             raise Refused(
-                "The training data are a stream, of which no samples can be looked at without taking them from the "
+                "The training data are a stream, whose samples cannot be looked at without taking them from the "
                 "training: load them without streaming."
             )
         chosen = _spread(dataset, number)

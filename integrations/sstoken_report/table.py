@@ -13,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sstoken_plugins.errors import printable
+
 from .checks import completed, is_current, wrong_with
 
+_UNREADABLE = (pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError)
 ABOUT, CHECKSUM = b"sstoken_report", b"sstoken_report_sha256"
 
 
@@ -102,7 +105,7 @@ class Report:
             written = metadata.get(ABOUT, b"null")
             about = json.loads(written)
             columns = {name: _typed(name, table[name].to_numpy()) for name in table.column_names}
-        except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
+        except _UNREADABLE as error:
             raise _damaged(path, type(error).__name__) from error
         wrong = wrong_with(columns, about)
         if wrong is None and is_current(about) and metadata.get(CHECKSUM) != checksum(columns, written):
@@ -149,7 +152,7 @@ def _typed(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _damaged(path: Path, why: str) -> ValueError:
-    return ValueError(f"{path} is damaged, or no report of sstoken ({why}).")
+    return ValueError(printable(f"{path} is damaged, or no report of sstoken ({why})."))
 
 
 def _json_values(values: np.ndarray) -> list[Any]:

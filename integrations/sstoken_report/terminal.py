@@ -16,6 +16,11 @@ GREY = "bright_black"
 PROMPT_TOKENS, RESPONSE_TOKENS = 60, 300
 
 
+def harmless(text: str) -> str:
+    """The text without what a terminal takes for commands; data may hold some."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def marked(piece: str, kept: bool, coloured: bool) -> Text:
     """Kept text stands out; dropped text is struck through, by colour and line or by `[-...-]`."""
     if kept:
@@ -65,8 +70,7 @@ def _text(texts: list[str], response: list[bool], kept: list[bool], coloured: bo
 
 
 def _run(run: str, status: bool | None, coloured: bool) -> Text:
-    # Data may hold what a terminal takes for commands.
-    run = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in run)
+    run = harmless(run)
     return Text(run, style=GREY) if status is None else marked(run, status, coloured)
 
 

@@ -63,8 +63,8 @@ def sound_checkpoint(resume_from_checkpoint: str | bool | None, output_dir: Path
         )
     if reason := mixed_up(checkpoint):
         raise refused(
-            "{resume_from_checkpoint} is {path!r}, which is not as it was saved: {reason}. A run would go on from a "
-            "mixture. Put back what was saved, or resume from another checkpoint.",
+            "{resume_from_checkpoint} is {path!r}, which is not as it was saved: {reason}. The run would "
+            "continue from a mixture. Put back what was saved, or resume from another checkpoint.",
             path=str(resume_from_checkpoint),
             reason=reason,
         )

@@ -18,6 +18,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from sstoken_plugins.errors import printable
+
 TRAINER_FILE = "trainer_state.json"
 # What a resumed run reads.
 _READ = frozenset((".safetensors", ".bin", ".pt", ".pth"))
@@ -100,9 +102,9 @@ def lacking(checkpoint: Path) -> str | None:
     for name, (size, _) in files.items():
         path = checkpoint / name
         if not path.is_file():
-            return f"{name} is missing"
+            return f"{printable(name)}, which {TRAINER_FILE} lists, is missing"
         if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes, of {size}"
+            return f"{printable(name)} has {path.stat().st_size} bytes, of {size}"
     return None
 
 
@@ -125,7 +127,7 @@ def mixed_up(checkpoint: Path) -> str | None:
         return f"{TRAINER_FILE} was changed after it was saved"
     for name, (_, digest) in known.files.items():
         if _digest(checkpoint / name) != digest:
-            return f"{name} is not the file that was saved with the others"
+            return f"{printable(name)} is not the file that was saved with the others"
     return None
 
 

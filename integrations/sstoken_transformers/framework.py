@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a user gave a command, beside the command's own flags.
+    """What a user gave a command, without the command's own flags.
 
     Attributes:
         yaml: the configuration that comes first, if one does.
@@ -37,7 +37,7 @@ class CommandLine:
 
 @dataclass(frozen=True)
 class Look:
-    """What `sstoken inspect` wants of a framework, beside its command line.
+    """What `sstoken inspect` wants of a framework, in addition to its command line.
 
     Attributes:
         n_samples: how many samples will be looked at.
@@ -65,6 +65,31 @@ class Looked:
     adapter: str | None
 
 
+@dataclass(frozen=True)
+class Start:
+    """What `sstoken init` knows of a run that is to be configured.
+
+    Attributes:
+        data: a file, a folder, or a data set of the hub.
+        columns: the data's own columns by the names (prompt, completion, messages) that training knows; of these
+            names alone where the data have them.
+        from_value: whether messages have `from` and `value` in place of `role` and `content`.
+        method: the option `strategy`.
+        known: what was measured of that method.
+        has_gpu: whether this machine has one.
+        path: of the YAML.
+    """
+
+    model: str
+    data: str
+    columns: Mapping[str, str]
+    from_value: bool
+    method: str
+    known: str
+    has_gpu: bool
+    path: Path
+
+
 class Framework(ABC):
     """A fine-tuning framework, as the commands see it.
 
@@ -75,6 +100,7 @@ class Framework(ABC):
         usage: a command line of it, for help texts.
         marks: keys that a YAML for it has, and others do not.
         takes_flags: whether its options can be given as flags alone, without a YAML.
+        model_option: how it calls the model's name or folder.
     """
 
     kind = "framework"
@@ -84,6 +110,7 @@ class Framework(ABC):
     usage: ClassVar[str]
     marks: ClassVar[frozenset[str]]
     takes_flags: ClassVar[bool] = False
+    model_option: ClassVar[str] = "model_name_or_path"
 
     def recognises(self, settings: Mapping[str, Any]) -> int:
         """How many keys of a YAML speak for this framework."""
@@ -93,6 +120,10 @@ class Framework(ABC):
     def naming(self, option: str) -> str:
         """How its users write an option of the selection."""
 
+    def flag(self, option: str, value: str) -> str:
+        """How an option of the selection is set on the command line."""
+        return f"--{self.naming(option)}={value}"
+
     @abstractmethod
     def examine(self, command: CommandLine) -> Diagnosis:
         """Finds out whether a run would work, with a model without weights.
@@ -100,7 +131,7 @@ class Framework(ABC):
         Options and data are read by the framework itself.
 
         Raises:
-            SystemExit: for a command line that cannot be read.
+            Refused: for a command line that cannot be read.
         """
 
     @abstractmethod
@@ -114,6 +145,14 @@ class Framework(ABC):
     @abstractmethod
     def record(self, command: CommandLine) -> int:
         """Fills the store of history 'recorded' from the framework's own batches; returns the exit status."""
+
+    def configuration(self, start: Start) -> str:
+        """A YAML that trains, with comments, for `sstoken init`."""
+        raise refused("`sstoken init` knows no configuration for {label}.", label=self.label)
+
+    def training(self, path: Path) -> str:
+        """The command that trains with a YAML."""
+        raise refused("`sstoken init` knows no command for {label}.", label=self.label)
 
     def record_reference(self, command: CommandLine, model: str) -> int:
         """Fills the `reference_store` that the command line names with what another model says of the framework's own

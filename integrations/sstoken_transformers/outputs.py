@@ -37,7 +37,7 @@ class SelectedTokensOutput(ModelOutput):
 class SelectingModel:
     """Stands in for the model in one call of a trainer's `compute_loss`, which only calls it.
 
-    So everything that trainers and other plugins do around that call (their metrics, their scaling) goes on unchanged.
+    So everything that trainers and other plugins do around that call (their metrics, their scaling) stays as it is.
     """
 
     def __init__(self, model: nn.Module, selector: TokenSelector, step: int, aux_loss_scale: float) -> None:

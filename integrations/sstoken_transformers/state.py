@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _replace(path: Path, write: Any) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # that nobody can have put a link at
     try:
         write(unfinished)
         os.replace(unfinished, path)
@@ -107,7 +108,7 @@ def _replace(path: Path, write: Any) -> None:
         raise OSError(
             getattr(error, "errno", None) or 0,
             f"{path} could not be written ({getattr(error, 'strerror', None) or error}): this checkpoint is "
-            "incomplete and will be passed over; those before it are whole. Make room, and resume.",
+            "incomplete and will be skipped; those before it are complete. Make room, and resume.",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)

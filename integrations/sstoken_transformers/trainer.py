@@ -18,6 +18,7 @@ from sstoken_plugins.errors import refuse
 from sstoken_plugins.guard import blame
 
 from .checkpoints import refuse_another_adapter, refuse_to_drop_selection, sound_checkpoint
+from .closing import add_to_card, closing
 from .compat import fsdp_version, without_compile
 from .contents import TRAINER_FILE, SSTokenCheckpoint
 from .data import LOOKED_AT
@@ -63,6 +64,8 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
     """
 
     token_selector: TokenSelector | None = None
+    token_places: dict[str, Path]
+    """What else is written of the selection, such as reports, and where: the last line of a training says so."""
 
     def enable_token_selection(self: Any, selector: TokenSelector) -> None:
         """Switches selection on, before `train()`.
@@ -92,7 +95,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             )
         refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
         refuse(problems_of_media(self.train_dataset, MEDIA_LOOKED_AT))
-        self.token_selector = selector
+        self.token_selector, self.token_places = selector, {}
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Steps(selector))
@@ -120,7 +123,19 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             self._dtypes = {name: p.dtype for name, p in self.model.named_parameters() if p.requires_grad}
         elif resume_from_checkpoint:
             refuse_to_drop_selection(resume_from_checkpoint, Path(self.args.output_dir), STATE_FILE)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if selector is not None and self.args.output_dir:
+            folder = Path(self.args.output_dir)
+            if self.args.should_save and folder.is_dir():
+                save_state(selector, folder, with_tensors=False)
+                self.accelerator.print(closing(selector, folder, self.token_places))
+        return result
+
+    def create_model_card(self: Any, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        card = Path(self.args.output_dir or "", "README.md")
+        if self.token_selector is not None and self.is_world_process_zero() and card.is_file():
+            add_to_card(self.token_selector, card)
 
     def record_history(self: Any) -> int:
         """Records what the store of a recorded history lacks of the training data; `train()` does it if

@@ -74,7 +74,7 @@ def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..
 
 
 def unreadable_attention(selector: TokenSelector, model: str, **options: Any) -> Iterator[Problem]:
-    """What stands in the way of reading the attention of a model that is named, and not loaded yet.
+    """Why the attention of a model cannot be read, before it is loaded.
 
     Args:
         options: of `AutoConfig.from_pretrained`.
@@ -84,7 +84,7 @@ def unreadable_attention(selector: TokenSelector, model: str, **options: Any) ->
     try:
         config = AutoConfig.from_pretrained(model, **options)
     except Exception:
-        return  # whoever loads the model says it better
+        return  # loading the model will say it better
     try:
         refuse_unreadable_attention(model_classes(config))
     except Refused as error:
@@ -105,7 +105,7 @@ def sharded_by(args: TrainingArguments) -> str | None:
 def unsupported_recording(
     selector: TokenSelector, *, has_adapter: bool, streams: bool, sharded: str | None
 ) -> Iterator[Problem]:
-    """What stands in the way of recording a history before the first step, where the run would do that.
+    """Why a history cannot be recorded before the first step, where the run would do that.
 
     Args:
         streams: whether the training data can be read only once.

@@ -61,6 +61,13 @@ def _from_rows(
 ) -> Iterable[Numbers]:
     for i, row in enumerate(raw):
         messages = next((row[key] for key in MESSAGES if isinstance(row.get(key), list)), None)
+        if messages and not all(isinstance(message, Mapping) for message in messages):
+            raise refused(
+                "Row {row} of the data has a message that is {message!r:.80}: a chat is a list of messages, each with "
+                "a role and a content.",
+                row=i,
+                message=next(message for message in messages if not isinstance(message, Mapping)),
+            )
         if row.get(name) is not None:
             yield row[name]
         elif messages and any(message.get(name) is not None for message in messages):
@@ -80,13 +87,14 @@ def _from_rows(
 
 def _from_file(path: Path) -> Iterable[Numbers]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: JSON may hold further characters that end a line elsewhere.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise refused("{weights_file} {path!r} cannot be read: {error}.", path=str(path), error=error) from error
     for i, line in enumerate(lines, start=1):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, Mapping):
             value = value.get("weights", value.get("weight"))

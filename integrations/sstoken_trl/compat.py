@@ -33,6 +33,27 @@ def accelerate_config(arguments: Sequence[str]) -> list[str]:
     return resolved
 
 
+def launcher_flags() -> frozenset[str]:
+    """All flags of `accelerate launch`, and TRL's own for one of its configurations."""
+    from accelerate.commands.launch import launch_command_parser
+
+    return frozenset((*launch_command_parser()._option_string_actions, "--accelerate_config"))
+
+
+def training_template(tokenizer: Any) -> str | None:
+    """The chat template that marks what the assistant says, where TRL takes another than the tokenizer's; else None.
+
+    Raises:
+        ValueError: if the tokenizer's does not mark it, and TRL knows no other.
+    """
+    from trl.chat_template_utils import get_training_chat_template
+
+    if "{% generation" in tokenizer.chat_template.replace("{%-", "{%"):
+        return None
+    template: str | None = get_training_chat_template(tokenizer)
+    return template
+
+
 def load_model(path: str, **options: Any) -> Any:
     """A model as `SFTTrainer` loads it from a name."""
     from trl.trainer.utils import create_model_from_path

@@ -10,6 +10,7 @@ from trl import SFTConfig
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.errors import Problem
 from sstoken_transformers.data import nothing_to_choose_by
+from sstoken_transformers.files import columns_of, unknown_columns
 
 
 def without_prompt_in_raw(sample: Mapping[str, Any], args: SFTConfig) -> tuple[str, str] | None:
@@ -47,6 +48,18 @@ def unusable_without_prompt(sample: Mapping[str, Any], args: SFTConfig, selector
         what, advice = found
         which = f"{what}, so every token trains and there is no prompt"
         yield from nothing_to_choose_by(selector, which, {"hint": f" {advice}"})
+
+
+def problems_of_columns(dataset: Any, text_field: str, how: str) -> Iterator[Problem]:
+    """What is wrong with the names of the columns.
+
+    Args:
+        how: the way to rename them, in which `{columns}` is what they may be renamed to.
+    """
+    columns = columns_of(dataset)
+    pair = "prompt" in columns and "completion" in columns
+    if columns and not pair and {"messages", "conversations", "input_ids", text_field}.isdisjoint(columns):
+        yield unknown_columns(columns, how)
 
 
 def hint(dataset: Any, args: SFTConfig) -> str:

@@ -13,7 +13,7 @@ from peft import get_peft_model
 from transformers import AutoConfig, IntervalStrategy
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import Refused
+from sstoken_plugins.errors import Refused, refused
 from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
@@ -22,17 +22,19 @@ from sstoken_transformers.doctor.versions import versions
 from sstoken_transformers.rows import problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
 
-from .compat import MetaTrainer
+from .arguments import WrongCommandLine, long_flags, make_parser, refuse_unknown
+from .chats import problems_of_assistant_only
+from .compat import MetaTrainer, launcher_flags
 from .config import SSTokenSFTConfig
 from .data import hint
 from .names import own_name
-from .sft import make_parser, trainer_arguments, trainer_data
+from .sft import NO_MODEL, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
 
 def examine(argv: Sequence[str]) -> Diagnosis:
     """Raises:
-    SystemExit: for unknown flags and keys.
+    WrongCommandLine: for unknown flags and keys.
     """
     found = Diagnosis("TRL", list(versions("torch", "transformers", "trl", "peft", "bitsandbytes")), own_name)
     parsed, selector = _parse(argv, found)
@@ -49,7 +51,9 @@ def examine(argv: Sequence[str]) -> Diagnosis:
     model = trainer = tokenizer = None
     with found.looking_at("The model"):
         model = _skeleton(arguments, found)
-    if model is not None and arguments.get("train_dataset") is not None:
+    rows = arguments.get("train_dataset")
+    fails = rows is not None and any(problems_of_assistant_only(arguments))  # which has been said
+    if model is not None and rows is not None and not fails:
         with found.looking_at("TRL's trainer"), tempfile.TemporaryDirectory() as folder:
             trainer = MetaTrainer(
                 model=model,
@@ -73,12 +77,17 @@ def examine(argv: Sequence[str]) -> Diagnosis:
 def _parse(argv: Sequence[str], found: Diagnosis) -> tuple[tuple[Any, ...] | None, TokenSelector | None]:
     """The arguments and the selection. Where they are refused, as much of them as can be had."""
     parser = make_parser(prog="sstoken doctor")
+    arguments = long_flags(argv, parser)
     changes: list[str] = []
     for _ in range(3):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                *parsed, unknown = parser.parse_args_and_config([*argv, *changes], return_remaining_strings=True)
+                *parsed, from_config, rest = parser.parse_args_and_config(
+                    [*arguments, *changes], return_remaining_strings=True, separate_remaining_strings=True
+                )
+        except WrongCommandLine:
+            raise
         except Refused as error:
             found.add(*error.problems)
             changes += ["--sstoken", "false"]
@@ -86,8 +95,7 @@ def _parse(argv: Sequence[str], found: Diagnosis) -> tuple[tuple[Any, ...] | Non
             found.add(str(error))
             changes += ["--use_cpu", "true"]  # what this machine can't do, a CPU is excused from
         else:
-            if unknown:
-                parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            refuse_unknown(parser, from_config, rest, launcher_flags())
             return tuple(parsed), None if "--sstoken" in changes else _selector(parsed[1], found)
     return None, None
 
@@ -97,13 +105,15 @@ def _selector(args: SSTokenSFTConfig, found: Diagnosis) -> TokenSelector | None:
         found.add("`sstoken` is False: this run trains on every token. Set it to True (`--sstoken`).")
     with found.looking_at("The selection"):
         selector = TokenSelector(args.token_selection())
-        found.selection = selector.summary
+        found.selected(selector)
         return selector
     return None
 
 
 def _skeleton(arguments: dict[str, Any], found: Diagnosis) -> Any:
     options = arguments["args"].model_init_kwargs
+    if not arguments["model"]:
+        raise refused(NO_MODEL)
     config = AutoConfig.from_pretrained(
         arguments["model"], revision=options["revision"], trust_remote_code=options["trust_remote_code"]
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
-from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start
 
 from .names import own_name
 
@@ -40,6 +41,14 @@ class TRL(Framework):
         from .record import main
 
         return main(arguments(command))
+
+    def configuration(self, start: Start) -> str:
+        from .starting import configuration
+
+        return configuration(start)
+
+    def training(self, path: Path) -> str:
+        return f"sstoken sft {path}"
 
     def record_reference(self, command: CommandLine, model: str) -> int:
         from .record import main_reference

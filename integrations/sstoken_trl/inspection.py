@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import tempfile
 import warnings
@@ -14,9 +15,9 @@ from typing import Any
 
 import torch
 import yaml
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from peft import PeftModel
-from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, TrlParser, get_quantization_config
+from trl import get_quantization_config
 
 from sstoken_plugins import all_options, registry
 from sstoken_plugins.errors import refused
@@ -25,16 +26,12 @@ from sstoken_report.inspection import ADAPTER_FILE, saved_config
 from sstoken_transformers.framework import Look, Looked
 from sstoken_transformers.looking import OF_CHECKPOINT, UNCHANGED, is_full_checkpoint, recorded_store, register
 
-from .compat import knows_flag, load_model
+from .arguments import long_flags, make_parser, refuse_unknown
+from .compat import launcher_flags, load_model
 from .config import SSTokenSFTConfig, own_names
 from .names import PREFIX
-from .sft import load_data, make_trainer
+from .sft import load_rows, make_trainer
 
-SHORT = {
-    "--model": "--model_name_or_path",
-    "--data": "--dataset_name",
-    "--split": "--dataset_train_split",
-}
 # What an inspection does without, whatever the training does. These flags win, since they come last.
 SWITCHES = {
     "--sstoken": "true",
@@ -55,7 +52,9 @@ def looking(argv: Sequence[str], look: Look) -> Iterator[Looked]:
     asked_for = training_args.token_selection()
     for name in UNSET:
         setattr(training_args, PREFIX + name, None)
-    replaced: dict[str, Any] = {"train_dataset": _data(script_args, dataset_args, look.n_samples)}
+    replaced: dict[str, Any] = {
+        "train_dataset": _data(script_args, dataset_args, training_args.dataset_text_field, look.n_samples)
+    }
     name, adapter = model_args.model_name_or_path, look.adapter
     if adapter is None and name and (Path(name, ADAPTER_FILE).is_file() or is_full_checkpoint(name)):
         adapter = name
@@ -84,14 +83,13 @@ def _as_unchanged(training_args: SSTokenSFTConfig, history: str) -> None:
 
 
 def _parse(argv: Sequence[str], look: Look) -> tuple[Any, ...]:
-    kinds = (ScriptArguments, SSTokenSFTConfig, ModelConfig, DatasetMixtureConfig)
-    parser = TrlParser(kinds, prog="sstoken inspect")
+    parser = make_parser(prog="sstoken inspect")
     arguments = _long(argv, parser)
     with tempfile.TemporaryDirectory() as folder:
         return _read(parser, _less_replaced(arguments, Path(folder)), look)
 
 
-def _read(parser: TrlParser, arguments: list[str], look: Look) -> tuple[Any, ...]:
+def _read(parser: Any, arguments: list[str], look: Look) -> tuple[Any, ...]:
     folders = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     folders.add_argument("--model_name_or_path")
     known = folders.parse_known_args(arguments)[0]
@@ -105,7 +103,11 @@ def _read(parser: TrlParser, arguments: list[str], look: Look) -> tuple[Any, ...
         parser.set_defaults(use_cpu=True, bf16=False)
     switches = [part for flag, value in SWITCHES.items() for part in (flag, value)]
     with own_names():
-        return tuple(parser.parse_args_and_config([*arguments, *switches], fail_with_unknown_args=False))
+        *parsed, from_config, rest = parser.parse_args_and_config(
+            [*arguments, *switches], return_remaining_strings=True, separate_remaining_strings=True
+        )
+    refuse_unknown(parser, from_config, rest, launcher_flags())
+    return tuple(parsed)
 
 
 def _saved(folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
@@ -145,35 +147,17 @@ def _replaced(options: Mapping[str, Any], arguments: Sequence[str]) -> set[str]:
 
 
 def _long(argv: Sequence[str], parser: Any) -> list[str]:
-    """The flags as TRL knows them."""
-    short = dict(SHORT)
-    for name in all_options():
-        if not knows_flag(parser, f"--{name}"):  # `--seed` is TRL's
-            short[f"--{name}"] = f"--{PREFIX}{name}"
-    arguments = []
-    for argument in argv:
-        flag, *value = argument.split("=", 1)
-        arguments.append("=".join([short.get(flag, flag), *value]))
+    """The flags as TRL knows them; `--seed` is TRL's own."""
+    arguments = long_flags(argv, parser, {f"--{name}": f"--{PREFIX}{name}" for name in all_options()})
     names = {argument.split("=", 1)[0] for argument in arguments}
     if "--sstoken_history_adapter" in names and "--sstoken_history" not in names:
         arguments += ["--sstoken_history", "adapter"]
     return arguments
 
 
-def _data(script_args: Any, dataset_args: Any, number: int) -> Any:
+def _data(script_args: Any, dataset_args: Any, text_field: str, number: int) -> Any:
     """As many rows as are asked for, at equal distances, so that a large data set is not prepared for nothing."""
-    import itertools
-
-    path = Path(script_args.dataset_name or "")
-    if path.is_file():
-        kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}.get(path.suffix)
-        if kind is None:
-            raise refused(
-                "--data is {path!r}: files of type .jsonl, .json, .parquet and .csv are read.", path=str(path)
-            )
-        data = load_dataset(kind, data_files=str(path), split="train")
-    else:
-        data = load_data(script_args, dataset_args)[script_args.dataset_train_split]
+    data = next(load_rows(script_args, dataset_args, script_args.dataset_train_split, text_field=text_field))
     if not hasattr(data, "__len__"):
         return Dataset.from_list(list(itertools.islice(data, number)))
     number = min(number, len(data))

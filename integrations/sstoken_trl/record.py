@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoTokenizer
-from trl import TrlParser
 
 from sstoken_plugins.errors import Refused, refused
 from sstoken_transformers.framework import reference_flags
 from sstoken_transformers.tokenizer import fingerprint
 
+from .arguments import parse
 from .config import SSTokenSFTConfig, own_names
+from .help import asked_for_help
+from .launch import finish, launch
 from .names import PREFIX
-from .sft import end, launch, make_parser, make_trainer, trusts_code
+from .sft import end, make_trainer, trusts_code
 
+PROG = "sstoken record"
 SWITCHES = {"--sstoken": "true"}
 RECORDED = {"--sstoken_history": "recorded", "--sstoken_history_record": "true"}
 """What is recorded where a store is named: then the training that reads it need not be full fine-tuning."""
@@ -29,8 +32,7 @@ RECORDED = {"--sstoken_history": "recorded", "--sstoken_history_record": "true"}
 
 def run(argv: Sequence[str]) -> int:
     """Runs one process of the recording; `argv` without the program's name. Returns how many samples were new."""
-    parser = make_parser(prog="sstoken record")
-    trainer = make_trainer(*_parse(parser, argv))
+    trainer = make_trainer(*_parse(argv))
     new: int = trainer.record_history()
     end(trainer)
     return new
@@ -38,12 +40,9 @@ def run(argv: Sequence[str]) -> int:
 
 def run_reference(argv: Sequence[str], model: str) -> int:
     """The same of a reference: another model alone, over the data as the training tokenises them."""
-    parser = make_parser(prog="sstoken record")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*will be ignored: `sstoken` is off")
-        script_args, training_args, model_args, dataset_args = parser.parse_args_and_config(
-            [*argv, "--sstoken", "false"], fail_with_unknown_args=False
-        )
+        script_args, training_args, model_args, dataset_args = parse(argv, PROG, ["--sstoken", "false"])
     folder = _only_recording(training_args)
     tokenizer = _tokenizer_of_both(model_args, model, trusts_code(training_args, model_args))
     model_args.model_name_or_path, model_args.model_revision = model, "main"
@@ -90,17 +89,17 @@ def _tokenizer_of_both(model_args: Any, model: str, trust_remote_code: bool) -> 
     return ours
 
 
-def _parse(parser: TrlParser, argv: Sequence[str]) -> tuple[Any, ...]:
+def _parse(argv: Sequence[str]) -> tuple[Any, ...]:
     """The arguments, for history 'recorded' where they name a store, and else for the history that they name."""
 
-    def parse(switches: Mapping[str, str]) -> tuple[Any, ...]:
-        return tuple(parser.parse_args_and_config([*argv, *_flags(switches)], fail_with_unknown_args=False))
+    def parse_with(switches: Mapping[str, str]) -> tuple[Any, ...]:
+        return parse(argv, PROG, _flags(switches))
 
     try:
-        return parse({**SWITCHES, **RECORDED})
+        return parse_with({**SWITCHES, **RECORDED})
     except Refused as without_store:
         try:
-            parsed = parse(SWITCHES)
+            parsed = parse_with(SWITCHES)
         except Refused:
             raise without_store from None
         if parsed[1].sstoken_history_store:
@@ -115,17 +114,24 @@ def _flags(switches: Mapping[str, str]) -> list[str]:
 
 def main(argv: Sequence[str]) -> int:
     """Starts it with `accelerate launch`, whose own flags may be mixed in."""
-    return launch(argv, "sstoken_trl.record", "sstoken record")
+    if (status := asked_for_help(argv, PROG)) is not None:
+        return status
+    return launch(argv, "sstoken_trl.record", PROG)
 
 
 def main_reference(argv: Sequence[str], model: str) -> int:
     """The same for a reference."""
-    return launch(argv, "sstoken_trl.record", "sstoken record", more=("--as", "reference", "--model", model))
+    return launch(argv, "sstoken_trl.record", PROG, more=("--as", "reference", "--model", model))
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """One process, with the arguments of the command line."""
     arguments, reference = reference_flags(sys.argv[1:])
     if reference is None:
         run(arguments)
     else:
         run_reference(arguments, reference)
+
+
+if __name__ == "__main__":
+    sys.exit(finish(PROG, program))

@@ -1,41 +1,42 @@
 """`trl sft` with `--sstoken`: the same flags, the same YAML.
 
 sstoken sft --model_name_or_path Qwen/Qwen3-8B --dataset_name trl-lib/Capybara --use_peft --load_in_4bit --sstoken
+sstoken sft run.yaml --data chats.jsonl --assistant_only_loss --sstoken
 accelerate launch -m sstoken_trl.sft --config run.yaml
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from trl import (
-    DatasetMixtureConfig,
-    ModelConfig,
-    ScriptArguments,
-    TrlParser,
-    get_dataset,
-    get_peft_config,
-    get_quantization_config,
-)
+from transformers import AutoConfig
+from trl import DatasetMixtureConfig, ModelConfig, get_dataset, get_peft_config, get_quantization_config
 
-from .compat import accelerate_config
+from sstoken_plugins.errors import refuse, refused
+from sstoken_transformers import files
+
+from .arguments import SSTokenScriptArguments, make_parser, parse
 from .config import SSTokenSFTConfig
+from .data import problems_of_columns
+from .launch import finish
 from .trainer import SSTokenSFTTrainer
 
+__all__ = ["end", "load_rows", "make_parser", "make_trainer", "run", "train", "trainer_arguments"]
 
-def make_parser(prog: str | None = None) -> TrlParser:
-    return TrlParser((ScriptArguments, SSTokenSFTConfig, ModelConfig, DatasetMixtureConfig), prog=prog)
+
+NO_MODEL = "No model: set `model_name_or_path` to a name or a folder (`--model Qwen/Qwen3-0.6B`)."
 
 
 def run(argv: Sequence[str]) -> None:
     """Runs one process of the training; `argv` without the program's name."""
-    train(*make_parser(prog="sstoken sft").parse_args_and_config(list(argv), fail_with_unknown_args=False))
+    train(*parse(argv, "sstoken sft"))
 
 
 def train(
-    script_args: ScriptArguments,
+    script_args: SSTokenScriptArguments,
     training_args: SSTokenSFTConfig,
     model_args: ModelConfig,
     dataset_args: DatasetMixtureConfig,
@@ -46,19 +47,21 @@ def train(
     trainer.save_model(training_args.output_dir)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}")
     if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        trainer.push_to_hub(dataset_name=public_name(script_args))
     end(trainer)
     return trainer
 
 
 def make_trainer(
-    script_args: ScriptArguments,
+    script_args: SSTokenScriptArguments,
     training_args: SSTokenSFTConfig,
     model_args: ModelConfig,
     dataset_args: DatasetMixtureConfig,
     **replaced: Any,
 ) -> SSTokenSFTTrainer:
     """Loads data and model as the arguments say; `replaced` are arguments of the trainer that are known already."""
+    if "model" not in replaced:
+        require_model(training_args, model_args)
     if "train_dataset" not in replaced:
         replaced |= trainer_data(script_args, training_args, dataset_args)
     options = training_args.model_init_kwargs
@@ -85,21 +88,45 @@ def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) 
     }
 
 
+def require_model(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> None:
+    """Raises:
+    Refused: if no model is named, or none is found by that name. No weights are loaded.
+    """
+    name = model_args.model_name_or_path
+    if not name:
+        raise refused(NO_MODEL)
+    try:
+        AutoConfig.from_pretrained(
+            name, revision=model_args.model_revision, trust_remote_code=trusts_code(training_args, model_args)
+        )
+    except OSError as error:
+        raise refused(
+            "`model_name_or_path` is {name!r}, whose configuration cannot be loaded: {error}",
+            name=name,
+            error=" ".join(str(error).split()),
+        ) from error
+
+
 def trusts_code(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> bool:
     """Whether a model's own code may run: one of the two has the option, by the version of TRL."""
     return bool(getattr(training_args, "trust_remote_code", None) or getattr(model_args, "trust_remote_code", False))
 
 
 def trainer_data(
-    script_args: ScriptArguments, training_args: SSTokenSFTConfig, dataset_args: DatasetMixtureConfig
+    script_args: SSTokenScriptArguments, training_args: SSTokenSFTConfig, dataset_args: DatasetMixtureConfig
 ) -> dict[str, Any]:
     """The data sets of an `SSTokenSFTTrainer`."""
-    dataset = load_data(script_args, dataset_args)
     evaluates = training_args.eval_strategy != "no"
-    return {
-        "train_dataset": dataset[script_args.dataset_train_split],
-        "eval_dataset": dataset[script_args.dataset_test_split] if evaluates else None,
-    }
+    wanted = [script_args.dataset_train_split, *([script_args.dataset_test_split] * evaluates)]
+    field = training_args.dataset_text_field
+    train, *rest = load_rows(script_args, dataset_args, *wanted, text_field=field)
+    return {"train_dataset": train, "eval_dataset": rest[0] if rest else None}
+
+
+def public_name(script_args: SSTokenScriptArguments) -> str | None:
+    """Of the data, for a model card; None for the user's own files."""
+    name: str | None = script_args.data or script_args.dataset_name
+    return None if name is None or Path(name).exists() else name
 
 
 def end(trainer: SSTokenSFTTrainer) -> None:
@@ -108,42 +135,38 @@ def end(trainer: SSTokenSFTTrainer) -> None:
         trainer.end()
 
 
-def load_data(script_args: ScriptArguments, dataset_args: DatasetMixtureConfig) -> Any:
-    """The splits of the data that the arguments name."""
+def load_splits(script_args: SSTokenScriptArguments, dataset_args: DatasetMixtureConfig) -> tuple[Any, str]:
+    """The splits of the data that the arguments name, and that name.
+
+    Raises:
+        Refused: if they name none, or what cannot be read.
+    """
+    name = script_args.data or (None if dataset_args.datasets else script_args.dataset_name)
+    if name is not None:
+        config, streaming = script_args.dataset_config, script_args.dataset_streaming
+        return files.load(name, config=config, streaming=streaming), name
     if dataset_args.datasets:
-        return get_dataset(dataset_args)
-    if not script_args.dataset_name:
-        raise ValueError("No data: set `dataset_name` (a hub data set or a local folder), or `datasets` in a YAML.")
-    from datasets import load_dataset
-
-    return load_dataset(
-        script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
-    )
+        return get_dataset(dataset_args), "`datasets`"
+    raise refused("No data: set `data` to a file, a folder or a data set of the hub (`--data chats.jsonl`).")
 
 
-def main(argv: Sequence[str]) -> int:
-    """`sstoken sft`: like `trl sft`, starts the script with `accelerate launch`, whose own flags may be mixed in."""
-    return launch(argv, "sstoken_trl.sft", "sstoken sft")
+def load_rows(
+    script_args: SSTokenScriptArguments, dataset_args: DatasetMixtureConfig, *wanted: str, text_field: str = "text"
+) -> Iterator[Any]:
+    """The rows of each wanted split, with their columns by the names that training reads.
 
-
-def launch(argv: Sequence[str], module: str, prog: str, more: Sequence[str] = ()) -> int:
-    """Starts a module that takes the flags of `sft` with `accelerate launch`; `more` are flags of the module alone."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
-
-    *_, from_config, for_launcher = make_parser(prog=prog).parse_args_and_config(
-        list(argv), return_remaining_strings=True, separate_remaining_strings=True
-    )
-    launch_args = accelerate_config([*from_config, *for_launcher])
-    script_args = _without(argv, for_launcher)
-    launch_command(launch_command_parser().parse_args([*launch_args, "--module", module, *more, *script_args]))
-    return 0
-
-
-def _without(arguments: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """`arguments` less those in `taken`, which come in the same order."""
-    left = list(taken)
-    return [argument for argument in arguments if not (left and argument == left[0] and left.pop(0))]
+    Raises:
+        Refused: if the data or the splits are not there, or their columns are others.
+    """
+    splits, name = load_splits(script_args, dataset_args)
+    columns = files.parse_columns(script_args.columns) if script_args.columns else {}
+    for split in wanted:
+        rows = files.split_of(splits, split, name)
+        rows = files.renamed(rows, columns, name) if columns else rows
+        how = "rename them with `--columns {columns}` (in a YAML, `columns: {columns}`)."
+        refuse(problems_of_columns(rows, text_field, how))
+        yield rows
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    sys.exit(finish("sstoken sft", lambda: run(sys.argv[1:])))

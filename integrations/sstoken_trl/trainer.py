@@ -69,6 +69,8 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
                 )
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.summary}")
+        if outlook := selector.outlook:
+            self.accelerator.print(outlook.text(own_name))
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         call = preparation(self, dataset, *args, **kwargs)

@@ -19,9 +19,12 @@ from sstoken_transformers.unsupported import (
     unsupported_sharding,
 )
 
+from .chats import problems_of_assistant_only
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .config import SSTokenSFTConfig
-from .data import unusable_without_prompt
+from .data import problems_of_columns, unusable_without_prompt
+
+RENAME = "rename them, as in dataset.rename_columns({{'question': 'prompt', 'answer': 'completion'}})."
 
 
 def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector | None) -> Iterator[Problem]:
@@ -72,6 +75,9 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
             sharded=sharded_by(args),
         )
     if arguments.get("formatting_func") is None:
+        if dataset is not None:
+            yield from problems_of_columns(dataset, args.dataset_text_field, RENAME)
+            yield from problems_of_assistant_only(arguments)
         yield from problems_of_texts(dataset, args.dataset_text_field)
     sample = next(iter(dataset), None) if dataset is not None else None
     if sample is None or selector is None or arguments.get("formatting_func") is not None:

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import random
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def main() -> None:
         "--rows", type=int, nargs=2, default=[100, 170], help="of GSM8K and of the chats, for each seed"
     )
     parser.add_argument("--sets", nargs="+", default=["chats", "gsm8k"])
+    parser.add_argument("--flaws", nargs="+", default=[*TUNED, *CONFIRMED], help="only these")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -83,17 +85,26 @@ def main() -> None:
     scorers = {name: MemoScorer(model, 2048, arguments.cache / f"{name}.npz") for name in arguments.sets}
     for seed, name in itertools.product(arguments.seeds, arguments.sets):
         pairs = gsm8k(arguments.data, seed, arguments.rows[0]) if name == "gsm8k" else chats(seed, arguments.rows[1])
-        found = study(pairs, seed, scorers[name], tokenizer)
-        # Results of other sets and seeds stay.
+        found = study(pairs, seed, scorers[name], tokenizer, arguments.flaws)
+        # Results of other sets, seeds and flaws stay, unless they are of other rows.
         cells = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        cells[f"{name}-{seed}"] = {"set": name, "seed": seed, "rows": len(pairs), **found}
+        before = cells.get(f"{name}-{seed}", {})
+        if before.get("rows") == len(pairs):
+            found["flaws"] = before["flaws"] | found["flaws"]
+        cells[f"{name}-{seed}"] = {"set": name, "seed": seed, "rows": len(pairs), "revision": revision(), **found}
         path.write_text(json.dumps(dict(sorted(cells.items())), indent=1) + "\n", encoding="utf-8")
         print(name, seed, len(pairs), flush=True)
     write_table(json.loads(path.read_text("utf-8")), arguments.output / "evidence.md")
 
 
-def study(pairs: list[Pair], seed: int, scorer: MemoScorer, tokenizer: Any) -> dict[str, Any]:
-    """All flaws on one data set."""
+def revision() -> str:
+    """Of this checkout, marked where it has changes."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def study(pairs: list[Pair], seed: int, scorer: MemoScorer, tokenizer: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The named flaws on one data set."""
     n = len(pairs)
     bad = sorted(random.Random(seed).sample(range(1, n), round(SHARE * n)))
     vocabulary = [tokenizer.decode([i]) for i in range(100, len(tokenizer))]
@@ -105,6 +116,8 @@ def study(pairs: list[Pair], seed: int, scorer: MemoScorer, tokenizer: Any) -> d
     }
     flaws = Flaws(lambda rng: rng.choice(vocabulary), seed)
     for name, check in {**TUNED, **CONFIRMED}.items():
+        if name not in names:
+            continue
         spoiled = getattr(flaws, name)(pairs, bad)
         if name in TEXT_ONLY:
             rows, findings = examine_text(spoiled)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sstoken_audit.formats import Tokens
 from sstoken_audit.passes import Scorer, TokenScores
+from sstoken_audit.samples import Tokens
 
 
 class MemoScorer(Scorer):

@@ -37,13 +37,17 @@ def write_table(cells: dict[str, Any], path: Path) -> None:
 
 
 def _flaws(cells: list[dict[str, Any]]) -> Iterable[str]:
-    yield "| flaw | check | AUC | precision | recall | recall of all checks | " + " | ".join(BASELINES) + " |"
+    yield "| flaw, seeds | check | AUC | precision | recall | recall of all checks | " + " | ".join(BASELINES) + " |"
     yield "|---|---|" + "---|" * (4 + len(BASELINES))
-    for flaw in cells[0]["flaws"]:
-        found = [cell["flaws"][flaw] for cell in cells]
+    for flaw in dict.fromkeys(flaw for cell in cells for flaw in cell["flaws"]):
+        found = [cell["flaws"][flaw] for cell in cells if flaw in cell["flaws"]]
         values = [_spread([one[key] for one in found]) for key in ("auc", "precision", "recall", "any_check_recall")]
         others = [_spread([one["baselines"].get(name) for one in found], brief=True) for name in BASELINES]
-        yield f"| {flaw} | {found[0]['check']} | " + " | ".join([*values, *others]) + " |"
+        yield (
+            f"| {flaw}, {len(found)} seed{'s' * (len(found) > 1)} | {found[0]['check']} | "
+            + " | ".join([*values, *others])
+            + " |"
+        )
 
 
 def _clean(cells: list[dict[str, Any]]) -> Iterable[str]:

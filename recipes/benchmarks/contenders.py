@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,6 +29,19 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "naive": {},
     "bare": {},
 }
+RECORDED = {"sstoken_history": "recorded", "sstoken_history_record": True}
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """What a contender trains with; a name that is not listed above is a method's, with a recorded history if it
+    reads one."""
+    if name in CONTENDERS:
+        return dict(CONTENDERS[name])
+    from sstoken_plugins import SSTokenConfig
+
+    return {"sstoken_strategy": name, **(RECORDED if SSTokenConfig(strategy=name).reads_history else {})}
+
+
 STEPS_PER_EPOCH = 2  # so that last_visit meets its samples again soon
 
 
@@ -46,8 +60,16 @@ class Point:
     lora_r: int = 16
 
 
-def serve(framework: str, name: str, point: Point, threads: int, connection: Connection) -> None:
-    """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it."""
+def serve(
+    framework: str, name: str, point: Point, threads: int, packages: Path | None, connection: Connection
+) -> None:
+    """Trains. After every step, sends its seconds and peak memory and waits for the next "go"; "stop" ends it.
+
+    Args:
+        packages: a folder where another version of this package is installed, to be used instead.
+    """
+    if packages is not None:
+        sys.path.insert(0, str(packages.resolve()))
     torch.set_num_threads(threads)
     _be_quiet()
     try:
@@ -77,13 +99,13 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
 
     from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
 
-    options = dict(CONTENDERS[name])
+    options = options_of(name)
     others = {"plain": SFTTrainer, "naive": NaiveTrainer, "bare": BareTrainer}
     if name not in others:
         options |= {"sstoken": True}
         if "sstoken_strategy" not in options:
             options["sstoken_rho"] = point.rho
-    if name == "recorded":
+    if "sstoken_history_record" in options:
         options["sstoken_history_store"] = str(folder / "store")
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16

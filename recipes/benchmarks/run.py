@@ -3,8 +3,10 @@
     python recipes/benchmarks/run.py    # the CPU table of docs/cost.md: a quarter of an hour
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
+    python recipes/benchmarks/run.py --contenders dft eaft deft infosft talr prift stm    # methods by name
     python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
+    pip install --no-deps --target other PATH && python recipes/benchmarks/run.py --against other  # two versions
 
 Every contender trains in a process of its own, a real trainer on a model with random weights; the processes take
 turns, step by step, so that whatever slows the machine down slows all of them. What counts is the median over rounds
@@ -39,6 +41,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sstoken_plugins import registry
+
 # Shapes of SmolLM2-135M and Llama-3.2-1B; `tiny` is for tests.
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -48,6 +52,7 @@ SIZES: dict[str, dict[str, int]] = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8},
 }  # fmt: skip
+AGAINST = " (other)"
 WARM_UP = 3  # steps: every sample is seen once, and the optimizer has its state
 VERSIONS = ("sstoken-plugins", "torch", "transformers", "trl", "peft", "bitsandbytes")
 
@@ -55,7 +60,11 @@ VERSIONS = ("sstoken-plugins", "torch", "transformers", "trl", "peft", "bitsandb
 def main() -> int:
     arguments = _parse()
     console = Console()
-    contenders = ["plain", *(name for name in arguments.contenders if name != "plain")]
+    contenders: dict[str, Path | None] = {"plain": None}
+    for name in arguments.contenders:
+        contenders[name] = None
+        if arguments.against is not None and name not in ("plain", "naive", "bare"):
+            contenders[name + AGAINST] = arguments.against
     grid = itertools.product(
         arguments.precisions, arguments.checkpointing, arguments.vocabularies, arguments.batches, arguments.lengths
     )
@@ -88,7 +97,15 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", choices=("trl", "axolotl"), default="trl")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=[*CONTENDERS, *registry.registered("method")],
+        default=list(CONTENDERS),
+        metavar="NAME",
+        help="those of contenders.py, or methods",
+    )
+    parser.add_argument("--against", type=Path, help="folder with another version of this package, to compare with")
     parser.add_argument("--size", choices=SIZES, default="135m", help="shape of the model (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="instead of the model's own number, to be done sooner")
     parser.add_argument("--lengths", nargs="+", type=int, default=[1024], help="tokens of a sample")
@@ -119,7 +136,7 @@ def _save_model(folder: Path, size: str, layers: int | None, vocabulary: int, to
 
 
 def _measure(
-    framework: str, point: Point, contenders: list[str], rounds: int, threads: int, console: Console
+    framework: str, point: Point, contenders: dict[str, Path | None], rounds: int, threads: int, console: Console
 ) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     workers: dict[str, tuple[Any, Any]] = {}
@@ -131,9 +148,10 @@ def _measure(
     with progress:
         task = progress.add_task(title, total=(WARM_UP + rounds) * len(contenders))
         try:
-            for name in contenders:
+            for name, packages in contenders.items():
                 ours, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(framework, name, point, threads, theirs))
+                which = name.removesuffix(AGAINST)
+                process = context.Process(target=serve, args=(framework, which, point, threads, packages, theirs))
                 process.start()
                 workers[name] = process, ours
             for _ in range(WARM_UP + rounds):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from axolotl.integrations.base import BasePlugin
-from contenders import CONTENDERS, Point, samples
+from contenders import Point, options_of, samples
 
 callbacks: list[Any] = []
 
@@ -67,7 +67,7 @@ def _settings(name: str, point: Point, folder: Path, data: Path) -> dict[str, An
         "plugins": ["under_axolotl.CallbackPlugin"],
     }
     if name != "plain":
-        options = {key.removeprefix("sstoken_"): value for key, value in CONTENDERS[name].items()}
+        options = {key.removeprefix("sstoken_"): value for key, value in options_of(name).items()}
         if name == "recorded":
             options["history_store"] = str(folder / "store")
         settings["plugins"].append("sstoken_axolotl.SSTokenPlugin")

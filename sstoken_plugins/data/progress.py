@@ -30,7 +30,7 @@ class Progress:
         """
         if not self.total_steps:
             raise Refused(
-                "This method follows a schedule over the whole training, but nobody said how many steps there are: "
+                "This method follows a schedule over the whole training, but the number of steps is not known: "
                 "call `TokenSelector.begin(total_steps)` before the first step."
             )
         return min(1.0, self.step / self.total_steps)

@@ -14,6 +14,8 @@ from .index import BatchIndex
 
 WEIGHTS = "sstoken_weights"
 """Under this name a batch carries its weights: (B, S) float32, 1 off the response."""
+LARGEST_WEIGHT = 1e4
+"""Beside a larger one no other token counts, and gradients overflow."""
 
 
 class DataWeights:
@@ -45,7 +47,8 @@ class DataWeights:
             was_cut: whether the end of the sample may be missing, and with it what the last numbers are for.
 
         Raises:
-            Refused: if they are not finite, do not fit the sample, or contradict those of an equal one.
+            Refused: if they are not finite, larger than `LARGEST_WEIGHT`, do not fit the sample, or contradict those
+                of an equal one.
         """
         index = BatchIndex.of(inputs)
         if not len(index):
@@ -112,10 +115,16 @@ class DataWeights:
             values = torch.tensor(
                 [numbers] if isinstance(numbers, int | float) else list(numbers), dtype=torch.float32
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values = torch.tensor([torch.nan])
-        if not torch.isfinite(values).all() or values.dim() != 1:
-            raise refused("{row} has weights {numbers!r}: finite numbers are needed.", row=row, numbers=numbers)
+        if isinstance(numbers, bytes | Mapping) or values.dim() != 1 or not (values.abs() <= LARGEST_WEIGHT).all():
+            raise refused(
+                "{row} has weights {numbers!r:.200}: finite numbers are needed, from {least:g} to {largest:g}.",
+                row=row,
+                numbers=numbers,
+                least=-LARGEST_WEIGHT,
+                largest=LARGEST_WEIGHT,
+            )
         if len(values) == 1 and isinstance(numbers, int | float):
             return values.expand(n_tokens).clone()
         if len(values) == n_turns or (was_cut and n_turns <= len(values) < n_tokens):

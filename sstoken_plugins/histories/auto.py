@@ -26,8 +26,9 @@ from .start import StartHistory, start_of
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "sstoken-history"
-"""Of the stores, in the run's output folder: one store for each model, named after what made it."""
+FOLDER = "_sstoken-history"
+"""Of the stores, in the run's output folder: one store for each model, named after what made it. `push_to_hub` leaves
+out what begins with an underscore."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class AutoHistory(History):
         else:
             raise refused(
                 "{history} is {name!r}, which without an untouched base model below an adapter records what the model "
-                "says of the data before the first step, but nobody said where to: set {history_store} to a folder.",
+                "says of the data before the first step, but no folder is set for that: set {history_store} to one.",
                 name=self.name,
             )
         return StartHistory(RecordedOptions(history_store=str(folder), history_record=True), self.name)

@@ -176,7 +176,7 @@ class History(ABC):
         """Told what `describe` had said when the checkpoint was saved that the run continues from, after `attach`.
 
         Raises:
-            Refused: if it cannot go on from there. What only differs is refused without this.
+            Refused: if it cannot continue from there. What only differs is refused without this.
         """
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:

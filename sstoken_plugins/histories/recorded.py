@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 STORE_HELP = (
     "Folder of the recorded log-probabilities; `sstoken record` fills it. With history 'auto' the run fills it, and "
-    "unset it is `sstoken-history` in the run's output folder."
+    "unset it is `_sstoken-history` in the run's output folder."
 )
 # Stored values are this model's if, save for a few tokens, they are within so many times the noise that was measured
 # while recording (the 99th percentile of what another batch changes), or so many nats.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import MicroBatch
+from ..guard import checked, expect
+from ..histories import History
+from ..histories.base import Stored
 from ..markers import hookimpl
 from .base import IF_STORED, Column, Measurement, OwnPass, Passes
 
@@ -33,16 +38,19 @@ class HistoryLogProbs(OwnPass):
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None
         history, stored = self.history, self.history.stored(batch)
+        is_right = isinstance(stored, Stored | None)
+        expect("history", history.name, history, "stored", stored, is_right, "a `Stored` or None")
         if stored is None:
-            with history.active(passes.model):
+            with active(history, passes.model):
                 return passes.log_probs(batch)
+        checked("history", history.name, history, "stored", stored.values, batch.documents.ids)
         doubted = history.in_doubt
         if not history.runs and not doubted:
             return stored.values
         wanted = (history.runs and stored.n_missing > 0) or (doubted and stored.n_missing < len(batch.index))
         if not passes.agree(wanted):
             return stored.values
-        with history.active(passes.model):
+        with active(history, passes.model):
             live = passes.log_probs(batch)
         if doubted:
             history.verify(stored, live, batch.documents.response)
@@ -50,7 +58,20 @@ class HistoryLogProbs(OwnPass):
 
     def compare(self, values: Tensor, known: Mapping[str, Tensor]) -> Tensor:
         assert self.history is not None
-        return self.history.compare(values, known["log_probs"])
+        compared = self.history.compare(values, known["log_probs"])
+        return checked("history", self.history.name, self.history, "compare", compared, known["log_probs"])
+
+
+def active(history: History, model: nn.Module) -> AbstractContextManager[None]:
+    """What `history.active` returns.
+
+    Raises:
+        PluginError: if that is no context manager.
+    """
+    opened: Any = history.active(model)
+    is_right = isinstance(opened, AbstractContextManager)
+    expect("history", history.name, history, "active", opened, is_right, "a context manager")
+    return opened  # type: ignore[no-any-return]
 
 
 @hookimpl

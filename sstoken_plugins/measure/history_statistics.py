@@ -13,6 +13,7 @@ from ..histories import History, TrainingRun
 from ..markers import hookimpl
 from .base import Column, HeadStatistic, Measurement, OwnPass, Passes
 from .current import MassNotAbove
+from .history import active
 
 
 class HistoryStatistic(OwnPass):
@@ -40,7 +41,7 @@ class HistoryStatistic(OwnPass):
 
     def measure(self, passes: Passes, batch: MicroBatch) -> Tensor:
         assert self.history is not None
-        with self.history.active(passes.model):
+        with active(self.history, passes.model):
             return passes.statistic(self._statistic.of, batch)
 
 

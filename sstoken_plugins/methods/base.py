@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ..data import Counts, Documents, Progress
+from ..guard import expect
 from ..options import NoOptions
 from .selection import Selection
 
@@ -43,6 +44,7 @@ class Method(ABC):
         Options: the dataclass of its options; an instance is `self.options`.
         selects: whether the weights are 0 and 1 alone. If so, dropped tokens can also lose their label, and the
             framework's own loss be taken over the others (`loss: framework`).
+        evidence: what was measured here in comparison with plain fine-tuning; empty: nothing. Not inherited.
         reference: where it was published, such as "arXiv 2510.18250"; empty: here.
         histories: names of the histories that it is defined for; empty: any.
         history_explained: what they have in common, in a few words that follow "against".
@@ -51,6 +53,7 @@ class Method(ABC):
     kind = "method"
     Options: ClassVar[type[NoOptions]] = NoOptions
     selects: ClassVar[bool] = False
+    evidence: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     histories: ClassVar[tuple[str, ...]] = ()
     history_explained: ClassVar[str] = "them"
@@ -65,7 +68,10 @@ class Method(ABC):
     @property
     def reads(self) -> frozenset[str]:
         """All that `signals` may ever name: the model is prepared for it before training."""
-        return frozenset(self.signals(Progress(0, 1)))
+        names = self.signals(Progress(0, 1))
+        is_right = isinstance(names, Iterable) and all(isinstance(name, str) for name in names)
+        expect("method", type(self).__name__, self, "signals", names, is_right, "a list of names of signals")
+        return frozenset(names)
 
     @abstractmethod
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
@@ -80,6 +86,7 @@ class Method(ABC):
 
         It has to follow from what is known before any pass, because the loss of the first micro-batch is divided by
         the sum over all micro-batches and processes. Default: the number of response tokens, as in plain fine-tuning.
+        What is negative, not finite, or above 1e4 for each response token stops the run.
         """
         return counts.n_response
 

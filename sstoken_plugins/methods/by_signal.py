@@ -31,7 +31,7 @@ class BestBySignal(RankedMethod):
     Options = SignalOptions
 
     def signals(self, progress: Progress) -> Sequence[str]:
-        return [self.options.signal]
+        return [self.options.signal] if self.options.signal else []
 
     def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         return signals[self.options.signal]

@@ -35,6 +35,7 @@ class EAFT(Method):
     """
 
     Options = EAFTOptions
+    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
     reference = "arXiv 2601.02151"
 
     def signals(self, progress: Progress) -> Sequence[str]:

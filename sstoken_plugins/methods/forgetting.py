@@ -22,7 +22,7 @@ class ForgettingOptions(NoOptions):
     over: str = over()
     unlearn: float = option(
         0.25,
-        "How much the tokens that do not train are unlearned at the end of training, beside those that do.",
+        "How much the tokens that do not train are unlearned at the end of training, relative to those that do.",
         valid=lambda strength: 0 <= strength < 1,
         otherwise=", but it weighs what is unlearned against what is learned: set it in [0, 1), for example 0.25.",
         shown=True,

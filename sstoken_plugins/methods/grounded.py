@@ -24,6 +24,7 @@ class Grounded(Trimmed):
     it is negative, the prompt speaks against the answer. Everything else is as in the parent class.
     """
 
+    evidence = "finds answers to another question, but leaving them out was not shown to train better"
     reference = "cf. arXiv 2308.12032"
 
     def signals(self, progress: Progress) -> Sequence[str]:

@@ -33,6 +33,7 @@ class InfoSFT(Method):
     """
 
     Options = InfoSFTOptions
+    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
     reference = "arXiv 2605.14967"
 
     def signals(self, progress: Progress) -> Sequence[str]:

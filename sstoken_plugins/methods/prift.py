@@ -39,6 +39,9 @@ class PriFT(Method):
     """
 
     Options = PriFTOptions
+    evidence = (
+        "in a small testbed, kept more of old skills than plain fine-tuning, and lost most or all of the new one"
+    )
     reference = "arXiv 2606.09396"
 
     def signals(self, progress: Progress) -> Sequence[str]:

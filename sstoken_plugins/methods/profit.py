@@ -40,6 +40,7 @@ class ProFit(Method):
 
     Options = ProFitOptions
     selects = True
+    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
     reference = "arXiv 2601.09195"
 
     def signals(self, progress: Progress) -> Sequence[str]:

@@ -35,6 +35,9 @@ class STM(Method):
 
     Options = STMOptions
     selects = True
+    evidence = (
+        "in a small testbed, kept more of old skills than plain fine-tuning, and lost most or all of the new one"
+    )
     reference = "arXiv 2501.14315"
 
     def signals(self, progress: Progress) -> Sequence[str]:

@@ -50,6 +50,10 @@ class Trimmed(Method):
     share; Adam, which divides by the gradient's size, takes steps of the same length.
     """
 
+    evidence = (
+        "better than plain fine-tuning where answers hold uniformly random tokens (by 0.34 to 0.67 nats of held-out "
+        "loss), a little worse on clean data (by 0.019)"
+    )
     Options = TrimOptions
     selects = True
     reference = "cf. arXiv 2004.14589"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def to_host(values: Tensor) -> tuple[Tensor, Callable[[], None]]:
-    """The copy, and what to wait with before it is read: until then it is made while the device goes on."""
+    """The copy, and what to wait with before it is read: until then the device makes it beside its other work."""
     if values.device.type == "cpu":
         return values, lambda: None
     copy = values.to("cpu", non_blocking=True)

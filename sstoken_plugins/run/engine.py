@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data import MicroBatch
+from ..data import Documents, MicroBatch
+from ..guard import checked, expect
 from ..histories import TrainingRun
 from ..measure import HeadStatistic, Measurement, OwnPass, TrainingPass
 from ..model import TokenForward, logits_forward, token_forward, unwrapped
@@ -79,6 +83,9 @@ class Engine:
         passes = self.passes(model)
         return {name: passes.measure(name, batch) for name in names if isinstance(self._measurements[name], OwnPass)}
 
+    def _checked(self, name: str, method: str, values: Any, expected: Tensor) -> Tensor:
+        return checked("measurement", name, self._measurements[name], method, values, expected)
+
     @torch.no_grad()
     def _score(self, model: nn.Module, batch: MicroBatch, names: Iterable[str]) -> TokenForward:
         run = logits_forward if self.needs_logits else token_forward
@@ -94,16 +101,39 @@ class Engine:
     def _known(self, forward: TokenForward, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
         known = {"log_probs": forward.log_probs.detach(), **forward.values}
         for name, values in others.items():
-            known[name] = self._measurements[name].compare(values, known)
+            compared = self._measurements[name].compare(values, known)
+            known[name] = self._checked(name, "compare", compared, known["log_probs"])
         return known
 
     def _statistics(self, names: Iterable[str]) -> dict[str, Statistic]:
         chosen = {name: self._measurements[name] for name in names if name != "log_probs"}
-        return {name: each.of for name, each in chosen.items() if isinstance(each, HeadStatistic)}
+
+        def of(name: str, each: HeadStatistic) -> Statistic:
+            return lambda chunk: self._checked(name, "of", each.of(chunk), chunk.chosen)
+
+        return {name: of(name, each) for name, each in chosen.items() if isinstance(each, HeadStatistic)}
 
     def _recorders(self, names: Iterable[str]) -> dict[str, Recorder]:
         chosen = {name: self._measurements[name] for name in names}
-        return {name: each.record for name, each in chosen.items() if isinstance(each, TrainingPass)}
+
+        def record(name: str, each: TrainingPass) -> Recorder:
+            return lambda documents: self._recorded(name, each, documents)
+
+        return {name: record(name, each) for name, each in chosen.items() if isinstance(each, TrainingPass)}
+
+    @contextlib.contextmanager
+    def _recorded(self, name: str, each: TrainingPass, documents: Documents) -> Iterator[list[Tensor]]:
+        opened: Any = each.record(documents)
+        is_right = isinstance(opened, AbstractContextManager)
+        expect("measurement", name, each, "record", opened, is_right, "a context manager")
+        with opened as recorded:
+            yield recorded
+        is_right = isinstance(recorded, list) and all(isinstance(each, Tensor) for each in recorded)
+        expect("measurement", name, each, "record", recorded, is_right, "a context manager with a list of tensors")
+        for values in recorded:
+            # A split model may leave it on another device; one without numbers is none.
+            here = documents.ids if values.is_meta else documents.ids.to(values.device)
+            self._checked(name, "record", values, here)
 
 
 class ModelPasses:
@@ -124,7 +154,8 @@ class ModelPasses:
         measurement = self._engine._measurements[name]
         assert isinstance(measurement, OwnPass)
         with torch.no_grad():
-            return measurement.measure(self, batch)
+            values = measurement.measure(self, batch)
+        return self._engine._checked(name, "measure", values, batch.documents.ids)
 
     def agree(self, wanted: bool) -> bool:
         return self._engine._run.any_process(wanted)

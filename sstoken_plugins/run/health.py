@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..guard import origin
+from ..data.weights import LARGEST_WEIGHT
+from ..guard import expect, origin
 from ..measure import Measurements
 from ..methods import Method, Selection
 from ..model.transfer import to_host
-
-LARGEST_WEIGHT = 1e4
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Health:
     def __init__(self, method: str, owner: Method) -> None:
         self._method, self._owner = method, owner
         self._watched: list[_Watched] = []
+        self._denominators: list[tuple[Tensor, Callable[[], None]]] = []
 
     def watch(self, selection: Selection, trained: Tensor, n_kept: int | None) -> None:
         """Args:
@@ -56,13 +56,27 @@ class Health:
             sound = sound & (counts[0] == documents.indices.numel()) & (counts[1] == documents.indices.numel())
         self._watched.append(_Watched(*to_host(sound), selection, trained.detach(), n_kept))
 
+    def watch_denominator(self, total: Tensor, n_response: Tensor) -> None:
+        """Args:
+        total: what the method divides the loss of a micro-batch of so many response tokens by.
+        """
+        sound = torch.isfinite(total) & (total >= 0) & (total <= LARGEST_WEIGHT * n_response)
+        self._denominators.append(to_host(torch.where(sound, 0, total)))
+
     def check(self) -> None:
         """Raises:
+        PluginError: if the method's `denominator` was negative, not finite, or too large for anything to be learned.
         FloatingPointError: if a log-probability or a weight of the step was not finite, a weight too large to learn
             with, or a signal not a number.
         RuntimeError: if the method kept more tokens than it promised, or if a batch's labels are not those that its
             data loader gave it.
         """
+        denominators, self._denominators = self._denominators, []
+        for total, wait in denominators:
+            wait()
+            is_right = not bool(total != 0)  # not a number is not 0 either
+            what = f"numbers from 0 to {LARGEST_WEIGHT:g} for each response token"
+            expect("method", self._method, self._owner, "denominator", float(total), is_right, what)
         watched, self._watched = self._watched, []
         for each in watched:
             each.wait()

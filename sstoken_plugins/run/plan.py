@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from .. import registry
 from ..config import SSTokenConfig
 from ..data import Counts, MicroBatch, Progress
 from ..errors import Problem, Refused, refuse, refused
-from ..guard import checked
+from ..guard import checked, expect
 from ..histories import History
 from ..measure import Measurement, Measurements
 from ..methods import Method, Selection
@@ -55,7 +55,10 @@ class Plan:
         if config.reads_history:
             self.history = make("history", config.history, config.history)  # type: ignore[assignment]
             assert self.history is not None
-            refuse(self.history.problems(self.relies_on_history))
+            problems = self.history.problems(self.relies_on_history)
+            is_right = isinstance(problems, Iterable) and not isinstance(problems, str)
+            expect("history", config.history, self.history, "problems", problems, is_right, "a list of problems")
+            refuse(problems)
             refuse(self._problems_of_pair(config))
             if "unprompted" in config.owners["measurement"] and not self.history.knows_any_text:
                 raise Refused(
@@ -101,14 +104,17 @@ class Plan:
 
     def n_kept(self, counts: Counts, progress: Progress) -> Tensor | None:
         """How many tokens of each document get a weight at most, if that is known before any pass: (N,) int64."""
-        return None if self.is_anchored else self.method.n_kept(counts, progress)
+        n_kept = None if self.is_anchored else self.method.n_kept(counts, progress)
+        if n_kept is not None:
+            checked("method", self._config.strategy, self.method, "n_kept", n_kept, counts.n_response, "document")
+        return n_kept
 
     def denominator(self, batch: MicroBatch, progress: Progress) -> Tensor:
         """What a micro-batch adds to the number that the step's loss is divided by: a scalar."""
         divisor, counts = self._config.divisor, batch.counts
         n_response = counts.n_response
         per_document: Tensor | None = self.method.denominator(counts, progress)
-        checked("method", self._config.strategy, self.method, "denominator", per_document, n_response)
+        checked("method", self._config.strategy, self.method, "denominator", per_document, n_response, "document")
         if divisor == "response":
             per_document = n_response
         elif divisor == "samples":
@@ -132,7 +138,7 @@ class Plan:
 
     def needs_at(self, progress: Progress) -> list[str]:
         """The measurements that have to be taken at this step, in order."""
-        pending = [need for name in self.method.signals(progress) for need in self.signals[name].needs]
+        pending = [need for name in self._read_at(progress) for need in self.signals[name].needs]
         pending += ["log_probs", "history"] if self.is_anchored else []
         needed: set[str] = set()
         while pending:
@@ -141,6 +147,14 @@ class Plan:
                 needed.add(name)
                 pending += self.measurements[name].needs
         return [name for name in self.measurements if name in needed]
+
+    def _read_at(self, progress: Progress) -> Sequence[str]:
+        """The signals that the method reads at this step."""
+        names: Sequence[str] = self.method.signals(progress)
+        is_right = isinstance(names, Iterable) and all(name in self.signals for name in names)
+        what = f"a list of some of {', '.join(map(repr, self.signals)) or 'no signals'}, as its `reads` says,"
+        expect("method", self._config.strategy, self.method, "signals", names, is_right, what)
+        return names
 
     def select(self, measured: Measurements) -> Selection:
         """The selection that follows from measurements.
@@ -153,16 +167,17 @@ class Plan:
         ids = documents.ids
         signals = {
             each: checked("signal", each, self.signals[each], "__call__", self.signals[each](measured), ids)
-            for each in self.method.signals(progress)
+            for each in self._read_at(progress)
         }
         weights = self.method.weights(signals, documents, progress)
         weights = checked("method", name, self.method, "weights", weights, ids)
+        of_data = self._weights_of_data(measured) if self._config.has_data_weights else torch.ones_like(weights)
+        weights = weights * of_data
         if self.is_anchored:
-            weights = weights + k3_weights(
+            pull = k3_weights(
                 measured.log_probs, measured["history"], self._config.anchor_weight, self._config.anchor_clip
             )
-        if self._config.has_data_weights:
-            weights = weights * self._weights_of_data(measured)
+            weights = weights + pull * of_data.abs()  # what is to be unlearned is not to be driven away for ever
         return Selection(measured, signals, torch.where(measured.documents.response, weights, 0).float())
 
     @staticmethod

@@ -23,6 +23,7 @@ from ..histories import History, TrainingRun
 from ..histories.reference import ReferenceRecording
 from ..measure import Measurements
 from ..methods import Selection
+from ..methods.outlook import outlook
 from ..model import TokenForward
 from ..model.head import known_tokens, output_head, vocabulary_size
 from ..model.quantised import keep_4bit_differentiable
@@ -32,6 +33,7 @@ from .loss_path import LossPath
 from .metrics import Metrics
 from .plan import Plan
 from .recording import Recorder
+from .state import described, restore, state_of
 
 
 class TokenSelector:
@@ -77,6 +79,11 @@ class TokenSelector:
     def summary(self) -> str:
         """One line that says what was chosen and, once attached, what the history came down to."""
         return self.config.summary(None if self.history is None else self.history.decided)
+
+    @property
+    def outlook(self) -> Problem | None:
+        """What was measured of the method, and what to compare it with; None for plain fine-tuning."""
+        return outlook(type(self.method), self.config.strategy)
 
     @blame()
     def attach(self, model: nn.Module, run: TrainingRun | None = None) -> None:
@@ -124,7 +131,11 @@ class TokenSelector:
 
         Known before any pass. With selection it is the number of tokens that will be kept.
         """
-        return self.plan.denominator(MicroBatch.of(inputs), self.progress(step))
+        batch = MicroBatch.of(inputs)
+        total = self.plan.denominator(batch, self.progress(step))
+        if self.config.divisor is None:
+            self._health.watch_denominator(total, batch.counts.n_response.sum())
+        return total
 
     def use_framework_loss(self, reason: str) -> None:
         """Says that the loss has to be the framework's own, for a reason that ends a sentence with "because".
@@ -268,32 +279,17 @@ class TokenSelector:
 
     def describe(self) -> dict[str, Any]:
         """What a resumed run has to have in common with the run it continues, as JSON values."""
-        others = {name: dict(each.identity()) for name, each in self.plan.measurements.items()}
-        identities = {name: identity for name, identity in others.items() if identity}
-        if self.history is None:
-            return {"config": self.config.to_dict(), "history": identities}
-        config = self.config.to_dict()
-        if self.history.known_as != self.config.history:
-            own = {each.name for each in dataclasses.fields(self.history.options)}
-            config = {name: value for name, value in config.items() if name not in own}
-            config["history"] = self.history.known_as
-        return {"config": config, "history": {**self.history.describe(), **identities}}
+        return described(self.config, self.plan)
 
     @blame()
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue exactly."""
-        history = self.history.state_dict() if self.history is not None else {}
-        return {**history, **{f"method.{name}": value for name, value in self.method.state_dict().items()}}
+        return state_of(self.config, self.plan)
 
     @blame()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores `state_dict`."""
-        mine = {name: value for name, value in state.items() if not name.startswith("method.")}
-        if self.history is not None:
-            self.history.load_state_dict(mine)
-        self.method.load_state_dict(
-            {name.removeprefix("method."): value for name, value in state.items() if name not in mine}
-        )
+        restore(self.plan, state)
 
     # What a pass is made of
 

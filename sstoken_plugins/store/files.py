@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import printable
 from .codec import block_sizes
 
 FORMAT = 2
@@ -31,6 +32,9 @@ _STALE_SECONDS = 24 * 3600.0
 
 class StoreError(ValueError):
     """The folder is not a history store, is damaged, or was made by another model."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))  # files in it may have any name
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"The store {folder} could not be begun ({_reason(error)}): nothing was recorded. Make room, mend the "
+            f"The store {folder} could not be created ({_reason(error)}): nothing was recorded. Make room, fix the "
             "cause, or give another folder.",
         ) from error
 
@@ -137,7 +141,7 @@ def read_shard(path: Path, made_by: Mapping[str, Any], verify: bool) -> Shard:
     """
     from safetensors import safe_open
 
-    again = f"Delete {path.name} and record again: what is lost with it, and no more, will be recorded anew."
+    again = f"Delete {path.name} and record again: what is lost with it, and no more, will be recorded again."
     try:
         if verify:
             with path.open("rb") as file:

@@ -15,7 +15,8 @@ pytest.importorskip("datasketch")
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sstoken_audit.formats import Renderer, Sample
+from sstoken_audit.formats import Renderer
+from sstoken_audit.samples import Sample
 
 from ..local import WORDS, word_llama
 

@@ -89,15 +89,15 @@ def test_nothing_is_written_over(data, capsys):
     mine = data.with_name("mine.jsonl")
     mine.write_text("precious\n")
     for option in ("--clean", "--suspects", "--weights"):
-        assert main([str(data), option, "mine.jsonl"]) == 1
+        assert main([str(data), option, "mine.jsonl"]) == 2
         assert f"{option}: mine.jsonl exists already" in capsys.readouterr().err
-        assert main([str(data), option, str(data), "--force"]) == 1
+        assert main([str(data), option, str(data), "--force"]) == 2
         assert "the data themselves" in capsys.readouterr().err
-    assert main([str(data), "--clean", "x.jsonl", "--suspects", "x.jsonl"]) == 1
+    assert main([str(data), "--clean", "x.jsonl", "--suspects", "x.jsonl"]) == 2
     folder = data.with_name("work")
     folder.mkdir()
     (folder / "thesis.txt").write_text("precious")
-    assert main([str(data), "--out", "work"]) == 1
+    assert main([str(data), "--out", "work"]) == 2
     assert "holds something else" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["thesis.txt"]
     assert mine.read_text() == "precious\n"
@@ -122,7 +122,7 @@ def test_exit_status_for_ci(data):
     ],
 )
 def test_wrong_flags_are_named(data, flags, said, capsys):
-    assert main([str(data), *flags]) == 1
+    assert main([str(data), *flags]) == 2
     assert said in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ from sstoken_audit.data import open_data
 from sstoken_audit.formats import Format, Renderer
 from sstoken_audit.passes import with_prompt_of, without_prompt
 
-from .conftest import pairs
+from .conftest import pairs, sample
 
 
 def turn(role, content):
@@ -116,3 +116,40 @@ def test_other_files_hold_the_same_rows(suffix, tmp_path):
     source = open_data(path)
     assert [source.row(i) for i in range(len(source))] == made
     assert np.array_equal(audit(path).flagged, audit(made).flagged)
+
+
+def test_rows_that_come_tokenised_are_scored_as_they_are(model, tokenizer):
+    """Such as a data set that another program prepared: the same numbers as from the text."""
+    made = [{"question": question, "answer": answer} for question, answer in pairs(12, seed=4)]
+    of_text = audit(made, model, tokenizer, skip=["language"])
+    renderer = Renderer(tokenizer, "pair", None)
+    prepared = []
+    for number, row in enumerate(made):
+        tokens = renderer.tokens(sample((row["question"], row["answer"]), number))
+        labels = [one if trains else -100 for one, trains in zip(tokens.ids.tolist(), tokens.response, strict=True)]
+        prepared.append({"input_ids": tokens.ids.tolist(), "labels": labels})
+    of_tokens = audit(prepared, model, tokenizer, skip=["language"])
+    for name in ("loss", "entropy", "prompt_gain"):
+        assert of_tokens.columns()[name].tolist() == pytest.approx(of_text.columns()[name].tolist(), abs=1e-4)
+    assert made[0]["answer"] in of_tokens.texts(0)[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"input_ids": [1, 2], "labels": [-100]}, "row 1, column 'labels': has the shape"),
+        ({"input_ids": [1, 2], "labels": [-100, 3]}, "has labels that are other tokens than those of the row"),
+        ({"input_ids": [1, 2], "labels": ["a", 2]}, "holds something else than numbers"),
+    ],
+)
+def test_wrong_labels_are_named(row, said, tokenizer):
+    with pytest.raises(AuditError, match=said):
+        audit([{"input_ids": [1, 2], "labels": [-100, 2]}, row], None, tokenizer)
+
+
+def test_tokens_without_a_tokenizer_or_of_another_model_are_refused(model, tokenizer):
+    made = [{"input_ids": [1, 2], "labels": [-100, 2]}]
+    with pytest.raises(AuditError, match="is tokenised"):
+        audit(made)
+    with pytest.raises(AuditError, match="the model knows"):
+        audit([{"input_ids": [1, 99999], "labels": [-100, 99999]}] * 2, model, tokenizer, checks=["outlier"])

@@ -68,7 +68,7 @@ def test_full_fine_tuning_equals_the_reference(full, model_dir, seen, packing):
     assert losses(trainer)[0] == pytest.approx(oracle.loss(start, rows, 0.6, 0.5, history=start), abs=1e-5)
     assert log(trainer, "history_missing") == [0] * 4
     assert log(trainer, "rel_kept")[0] == 0 < log(trainer, "rel_kept")[-1]
-    [store] = Path(full["output_dir"], "sstoken-history").iterdir()
+    [store] = Path(full["output_dir"], "_sstoken-history").iterdir()
     assert (store / "store.json").is_file()
 
 
@@ -85,7 +85,7 @@ def test_recorded_once_and_resumed_exactly(full, tmp_path, capfd):
     assert losses(whole)[4:] == losses(resumed)[4:]
     again = saved_model(str(out))
     assert all(torch.equal(end[name], again[name]) for name in end)
-    shutil.rmtree(out / "sstoken-history")
+    shutil.rmtree(out / "_sstoken-history")
     with pytest.raises(ValueError, match="what the model said before the first step is gone"):
         train(full, **steps, resume_from_checkpoint=str(out / "checkpoint-4"))
 
@@ -94,7 +94,7 @@ def test_with_an_adapter_it_is_base(settings, tmp_path):
     auto = train(settings, output_dir=str(tmp_path / "auto"))
     base = train(settings, output_dir=str(tmp_path / "base"), sstoken={"history": "base"})
     assert losses(auto) == losses(base)
-    assert not (tmp_path / "auto" / "sstoken-history").exists()
+    assert not (tmp_path / "auto" / "_sstoken-history").exists()
 
 
 def without_prompt(kind: str, chats, tmp_path, model_dir) -> dict:
@@ -132,7 +132,7 @@ def test_recorded_and_looked_at_by_the_commands(full, tmp_path, capfd):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({**full, "plugins": [SSTOKEN], "save_strategy": "steps", "save_steps": 2}))
     assert main(["record", str(path)]) == 0
-    assert list(Path(full["output_dir"], "sstoken-history").iterdir())
+    assert list(Path(full["output_dir"], "_sstoken-history").iterdir())
     capfd.readouterr()
     assert main(["doctor", str(path), "--json"]) == 0
     out = capfd.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ pytest.importorskip("rich")
 
 from axolotl.integrations.base import PluginManager
 
+from sstoken_commands import compare
 from sstoken_commands.inspect import main
 from sstoken_report.table import Report
 
@@ -24,7 +26,7 @@ from .conftest import SSTOKEN, train
 def inspect(settings, tmp_path, monkeypatch):
     """Runs the command on these settings; returns its exit status."""
 
-    def run(*arguments: str, **changes) -> int:
+    def run(*arguments: str, main=main, **changes) -> int:
         path = tmp_path / "inspected.yaml"
         content = {**settings, "plugins": [SSTOKEN], **changes}
         path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
@@ -63,12 +65,12 @@ def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys,
     assert "REL is 0 everywhere" in printed
     shown = Report.read_parquet(tmp_path / "shown" / "sstoken-inspect.parquet")
     assert shown.n_samples == 5
-    assert same(shown, Report.read_parquet(out / "sstoken-report" / "step-000000.parquet"))
+    assert same(shown, Report.read_parquet(out / "_sstoken-report" / "step-000000.parquet"))
 
     assert inspect("-n", "24", "--adapter", str(out / "checkpoint-2")) == 0
     assert "24 samples, step 2" in capsys.readouterr().out
     shown = Report.read_parquet(tmp_path / "shown" / "sstoken-inspect.parquet")
-    assert same(shown, Report.read_parquet(out / "sstoken-report" / "step-000002.parquet"))
+    assert same(shown, Report.read_parquet(out / "_sstoken-report" / "step-000002.parquet"))
     assert (tmp_path / "shown" / "sstoken-inspect.html").is_file()
 
     # Overrides are those of Axolotl's command line.
@@ -89,5 +91,15 @@ def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys,
     ],
 )
 def test_what_cannot_be_shown_is_said(inspect, capsys, arguments, changes, message):
-    assert inspect(*arguments, **changes) == 1
+    assert inspect(*arguments, **changes) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_settings_are_compared(inspect, tmp_path, capsys):
+    assert inspect("-n", "4", "--vary", "rho=0.4,0.8", main=compare.main, sstoken={"gamma": 1.0}) == 0
+    found = json.loads((tmp_path / "shown" / "sstoken-compare.json").read_text())
+    assert [each["rho"] for each in found["config"]] == [0.4, 0.8]
+    assert found["totals"][0]["gained"][1] > 0
+    assert found["totals"][0]["lost"][1] == 0  # of the same ranking, more are kept
+    assert "0.8 changes" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_same_training_and_its_own_selection(packing, spy, settings):
     assert len(spy.selections) == 3
     seen = 0
     for step, selection in enumerate(spy.selections):
-        report = Report.read_parquet(Path(settings["output_dir"], "sstoken-report", f"step-{step:06d}.parquet"))
+        report = Report.read_parquet(Path(settings["output_dir"], "_sstoken-report", f"step-{step:06d}.parquet"))
         assert report.n_samples == 24
         shown: dict[tuple[int, ...], list[bool]] = {}
         for sample in report.samples():

@@ -1,11 +1,13 @@
-"""Ways to damage a file: bytes changed, cut, added or replaced."""
+"""Ways to damage a file: bytes changed, cut, added or replaced; and which trials are made by default."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import pytest
 
 
 def damaged(content: bytes, rng: random.Random) -> tuple[str, bytes]:
@@ -56,3 +58,8 @@ def wrong_entries(content: bytes, rng: random.Random, n: int) -> Iterator[tuple[
         else:
             value = at[path[-1]] = rng.choice([each for each in WRONG if each != at[path[-1]]])
         yield f"{'.'.join(map(str, path))} is {value!r}", json.dumps(whole).encode()
+
+
+def some(cases: Iterable[str], *default: str) -> list[Any]:
+    """All cases, of which only these run by default."""
+    return [pytest.param(case, marks=() if case in default else pytest.mark.slow) for case in cases]

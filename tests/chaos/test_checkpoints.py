@@ -139,6 +139,41 @@ def test_mixtures(ledger, runs, tmp_path, case, history):
                  lambda found: same(found, expected), names=str(checkpoint))  # fmt: skip
 
 
+TENSORS = {
+    "gone": lambda tensor: None,
+    "flat": lambda tensor: tensor.flatten(),
+    "deep": lambda tensor: tensor[None],
+    "one more": lambda tensor: torch.cat([tensor.flatten(), tensor.flatten()[:1]]),
+    "other numbers": lambda tensor: tensor.double() if tensor.dtype != torch.float64 else tensor.int(),
+    "negative": lambda tensor: -tensor if tensor.dtype in (torch.int32, torch.int64) else tensor[..., :-1],
+}
+
+
+@pytest.mark.parametrize("history", WITH_TENSORS)
+def test_histories_that_were_saved_by_somebody_else(ledger, runs, tmp_path, history):
+    """Of wrong form, in a checkpoint whose list fits."""
+    checkpoint, trainer, _ = copied(runs, history, tmp_path)
+    path = checkpoint / TENSORS_FILE
+    content = load_file(path)
+    for name in list(content)[:3]:
+        for case, change in TENSORS.items():
+            others = {key: tensor for key, tensor in content.items() if key != name}
+            changed = change(content[name])
+            wrong = others if changed is None else {**others, name: changed}
+            save_file({key: value.contiguous() for key, value in wrong.items()}, path)
+
+            def load() -> dict[str, torch.Tensor]:
+                load_state(trainer.token_selector, checkpoint)
+                return {key: value.clone() for key, value in trainer.token_selector.state_dict().items()}
+
+            ledger.trial(
+                "history of another form", (history, name, case), load,
+                lambda found, wrong=wrong: found.keys() == wrong.keys() and all(
+                    torch.equal(found[key].double(), value.double()) for key, value in wrong.items()
+                ),
+            )  # fmt: skip
+
+
 def test_a_folder_that_was_renamed(ledger, runs, tmp_path):
     checkpoint, trainer, _ = copied(runs, "ema", tmp_path)
     renamed = checkpoint.rename(checkpoint.with_name("checkpoint-9"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from sstoken_transformers import newest_whole_checkpoint
 from ..store.test_store import MADE_BY, documents, made, padded
 from .process import apart
 from .test_kill import resumed, train
-from .training import earlier_adapter
+from .training import HISTORIES, earlier_adapter
 
 
 @contextlib.contextmanager
@@ -89,13 +91,37 @@ def test_a_store_that_cannot_even_begin(ledger, tmp_path):
     made(tmp_path / "store", documents(12))
 
 
-def train_on_a_full_disk(folder: Path, history: str, size: int) -> None:
-    with small_files(size):
-        train(folder, history)
+def train_on_a_full_disk(folder: Path, history: str, size: int | None) -> None:
+    """Writes down what it says when it fails."""
+    try:
+        with contextlib.nullcontext() if size is None else small_files(size):
+            train(folder, history)
+    except Exception as error:
+        (folder.parent / "said").write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
+# Ours, the system's, and those of torch's and safetensors' own writers.
+NO_ROOM = ("disk is full", "No space", "File too large", "enforce fail", "I/O", "unexpected pos")
+
+
+def stopped_for_want_of_room(ledger: Any, folder: Path, history: str, size: int | None) -> bool:
+    """Whether it stopped; then it says that there was no room: in our own words, or in those of who was writing."""
+
+    def attempt() -> None:
+        if apart(train_on_a_full_disk, folder, history, size) == 1:
+            raise OSError((folder.parent / "said").read_text())
+
+    came = ledger.trial("full disk, while a checkpoint is written", (history, size), attempt, lambda found: True,
+                        also=(OSError,))  # fmt: skip
+    if came == "refused":
+        said = (folder.parent / "said").read_text()
+        assert any(each in said for each in NO_ROOM), said
+    return came == "refused"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("history", ["snapshot", "last_visit", "recorded"])
+@pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("size", [300, 1_500, 4_000, 8_000, 20_000])
 def test_checkpoints_before_it_are_whole_and_continued(ledger, tmp_path, history, size):
     """One file is larger than there is room for; with more room the run ends where it would have."""
@@ -103,9 +129,31 @@ def test_checkpoints_before_it_are_whole_and_continued(ledger, tmp_path, history
     assert apart(train, tmp_path / "whole", history) == 0
     expected = torch.load(tmp_path / "whole" / "final.pt")
     folder = tmp_path / "full"
-    assert apart(train_on_a_full_disk, folder, history, size) in (0, 1)
+    stopped_for_want_of_room(ledger, folder, history, size)
+    goes_on(ledger, folder, history, size, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("history", HISTORIES)
+def test_a_disk_that_fills_up_while_checkpoints_are_written(ledger, tmp_path, history):
+    """At any of several sizes of the whole disk; then it is made larger, and the run resumed."""
+    earlier_adapter(tmp_path)
+    assert apart(train, tmp_path / "whole", history) == 0
+    expected = torch.load(tmp_path / "whole" / "final.pt")
+    shutil.copytree(tmp_path / "earlier", tmp_path / "disks" / "earlier")
+    stopped = 0
+    for size in range(24 << 10, 240 << 10, 36 << 10):
+        with small_disk(tmp_path / "disks" / str(size), size) as disk:
+            shutil.copytree(tmp_path / "earlier", disk.parent / "earlier", dirs_exist_ok=True)
+            stopped += stopped_for_want_of_room(ledger, disk, history, None)
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            goes_on(ledger, disk, history, size, expected)
+    assert stopped > 1
+
+
+def goes_on(ledger: Any, folder: Path, history: str, size: int, expected: dict[str, torch.Tensor]) -> None:
     newest = newest_whole_checkpoint(folder) if folder.is_dir() else None
     assert newest is None or int(newest.name.split("-")[1]) <= 6
-    ledger.trial("full disk", (history, size), lambda: resumed(folder, history),
+    ledger.trial("resumed after a full disk", (history, size), lambda: resumed(folder, history),
                  lambda found: all(torch.equal(found[name], expected[name]) for name in expected))  # fmt: skip
     assert os.path.exists(folder / "final.pt")

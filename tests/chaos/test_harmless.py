@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,8 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from sstoken_audit.data import open_data
+from sstoken_audit.errors import AuditError
+from sstoken_audit.formats import Format
+from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_plugins.errors import Refused
+from sstoken_plugins.store import DiskStore
+from sstoken_report.folder import FOLDER
+from sstoken_transformers import newest_whole_checkpoint
 from sstoken_transformers.checkpoints import sound_checkpoint
 from sstoken_transformers.state import load_state, save_state
 
@@ -63,6 +72,87 @@ def test_nothing_is_fetched_unpickled_or_written_elsewhere(ledger, tmp_path, his
     earlier_adapter(tmp_path)
     ledger.trial("harmless", history, lambda: apart(watched, tmp_path, uses, tmp_path / "run", history),
                  lambda status: status == 0)  # fmt: skip
+
+
+def trains(folder: Path, history: str) -> None:
+    """A whole run of `transformers.Trainer`: it trains, writes checkpoints and reports, and resumes."""
+    make(folder, history, max_steps=2, reports=1).train()
+    trainer = make(folder, history, max_steps=3, reports=1)
+    trainer.train(resume_from_checkpoint=True)
+    assert (folder / FOLDER / "step-000003.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("history", HISTORIES)
+def test_a_whole_training_fetches_and_writes_nothing_elsewhere(ledger, tmp_path, history):
+    make(tmp_path / "before", history, max_steps=1, reports=1).train()  # what libraries make once for all is there
+    ledger.trial("harmless", ("training", history),
+                 lambda: apart(watched, tmp_path, trains, tmp_path / "run", history), lambda status: status == 0
+                 )  # fmt: skip
+
+
+ESCAPE = "\x1b[31m"
+
+
+def checkpoint_with_a_name(folder: Path) -> None:
+    make(folder / "run", "ema", max_steps=1).train()
+    path = folder / "run" / "checkpoint-1" / "trainer_state.json"
+    path.write_text(path.read_text().replace('"optimizer.pt"', json.dumps(f"{ESCAPE}.pt")))
+    assert newest_whole_checkpoint(folder / "run") is None
+    sound_checkpoint(str(path.parent), folder / "run")
+
+
+def store_with_a_name(folder: Path) -> None:
+    recorded(folder / "store")
+    (folder / "store" / f"{ESCAPE}.safetensors").write_bytes(b"x")
+    DiskStore(folder / "store")
+
+
+def adapter_with_a_name(folder: Path) -> None:
+    path = earlier_adapter(folder) / "adapter_model.safetensors"
+    save_file({f"{ESCAPE}.lora_A.weight": torch.full((2, 2), torch.nan)}, path, {"format": "pt"})
+    TokenSelector(SSTokenConfig(history="adapter", history_adapter=str(folder / "earlier")))
+
+
+def adapter_with_a_type(folder: Path) -> None:
+    path = earlier_adapter(folder) / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "peft_type": ESCAPE}))
+    TokenSelector(SSTokenConfig(history="adapter", history_adapter=str(folder / "earlier"))).attach(adapted())
+
+
+def data_with_a_column(folder: Path) -> None:
+    list(open_data([{ESCAPE: 1}], "train").row(0))
+    Format(open_data([{ESCAPE: "a", "other": "b"}], "train"))
+
+
+HOSTILE = (
+    checkpoint_with_a_name,
+    store_with_a_name,
+    adapter_with_a_name,
+    adapter_with_a_type,
+    data_with_a_column,
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda each: each.__name__)
+def test_names_are_no_commands_to_a_terminal(ledger, tmp_path, hostile, caplog, capsys):
+    came = ledger.trial("harmless", hostile.__name__, lambda: hostile(tmp_path), lambda found: False,
+                        also=(AuditError,))  # fmt: skip
+    assert came == "refused"  # and `trial` has looked at the sentence
+    assert ESCAPE not in caplog.text
+    printed = capsys.readouterr()
+    assert ESCAPE not in printed.out + printed.err
+
+
+def test_links_that_wait_for_a_checkpoint_are_not_followed(ledger, tmp_path):
+    """Under the names that its files had while they were written in earlier versions."""
+    trainer = make(tmp_path / "run", "ema", max_steps=1)
+    folder, victim = tmp_path / "run" / "checkpoint-1", tmp_path / "victim"
+    folder.mkdir(parents=True)
+    victim.write_text("mine")
+    for name in ("sstoken.json", "sstoken_history.safetensors"):
+        (folder / f".{name}.{os.getpid()}").symlink_to(victim)
+    ledger.trial("harmless", "links", trainer.train, lambda found: victim.read_text() == "mine")
 
 
 def test_the_watch_itself_sees(tmp_path):

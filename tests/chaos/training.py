@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 
 from sstoken_plugins import SSTokenConfig, TokenSelector
 from sstoken_transformers import SSTokenTrainerMixin
@@ -72,9 +73,13 @@ def options_of(history: str, folder: Path) -> dict[str, Any]:
 
 def make(
     folder: Path, history: str, callbacks: tuple[TrainerCallback, ...] = (), selects: bool = True, model: Any = None,
-    **arguments: Any,
+    reports: int = 0, **arguments: Any,
 ) -> Any:  # fmt: skip
-    """A trainer that saves after every step; the folder beside `folder` has the earlier adapter."""
+    """A trainer that saves after every step; the folder beside `folder` has the earlier adapter.
+
+    Args:
+        reports: a report is written every so many steps.
+    """
     defaults: dict[str, Any] = {
         "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4, "learning_rate": 0.05,
         "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2, "logging_steps": 1, "report_to": [],
@@ -85,11 +90,19 @@ def make(
         args=TrainingArguments(**{**defaults, **arguments}),
         train_dataset=rows(),
         data_collator=pad,
+        processing_class=tokenizer() if reports else None,
         callbacks=list(callbacks),
     )
     if selects:
-        trainer.enable_token_selection(TokenSelector(SSTokenConfig(**options_of(history, folder))))
+        options = {**options_of(history, folder), **({"report_steps": reports} if reports else {})}
+        trainer.enable_token_selection(TokenSelector(SSTokenConfig(**options)))
     return trainer
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A word for each token, with a character that a terminal takes for the beginning of a command."""
+    words = models.WordLevel({f"w{number}\x1b": number for number in range(VOCABULARY)}, "w0\x1b")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), pad_token="w0\x1b", eos_token="w2\x1b")
 
 
 def earlier_adapter(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from sstoken_plugins.run.metrics import Metrics
 
 def drained(*processes: Metrics) -> list[dict[str, float]]:
     """What each process logs, in turns: their calls are matched one by one, as collectives are."""
-    names = [sorted(metrics._sums) for metrics in processes]
+    names = [[(name, -1) for name in sorted(metrics._sums)] for metrics in processes]
     sums: list[torch.Tensor] = []
     # The first round finds what each would contribute, the second hands out the total.
     for metrics in processes:

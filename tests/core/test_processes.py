@@ -42,7 +42,7 @@ def live_passes(passes) -> list[int]:
 
 
 @pytest.mark.parametrize("wrapping", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("history", ["recorded", "last_visit with base"])
+@pytest.mark.parametrize("history", ["recorded", pytest.param("last_visit with base", marks=pytest.mark.slow)])
 def test_a_sample_that_one_process_lacks_costs_a_pass_on_both(tmp_path, history, wrapping):
     """Or one would wait for ever for the other, in a pass that the other does not run."""
     config = config_of(history, tmp_path)

@@ -25,6 +25,16 @@ def registering(what: str, name: str = "'mine'") -> str:
     return f"{METHOD}\n@hookimpl\ndef register_methods(register):\n    register({name}, {what})\n"
 
 
+OWN_RHO = f"""{METHOD}
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Options(NoOptions):
+    rho: str = option("none", "Something else.")
+Mine.Options = Options
+@hookimpl
+def register_methods(register): register('other', Mine)
+"""
+
 # What is wrong, and what has to be said of it.
 BROKEN = {
     "lacks_a_package": ("import package_that_nobody_has", "ModuleNotFoundError: .*package_that_nobody_has"),
@@ -41,6 +51,11 @@ BROKEN = {
     "another_kind": (registering("Signal"), "method 'mine' is Signal, which is not derived from the base class"),
     "no_name": (registering("Mine", "3"), "the name of a method is 3, but it has to be text"),
     "fails_to_register": (registering("Mine") + "    raise KeyError('lost')", "register_methods failed: 'lost'"),
+    "takes_a_name": (registering("Mine", "'full'"), "the name of its method 'full' .* taken by the method 'full' "),
+    "takes_an_option": (OWN_RHO, r"the option 'rho' of its method 'other' .* is taken by the method '\w+' "),
+    "takes_history": (OWN_RHO.replace("rho", "history").replace("other", "more"), "the option 'history' of its"),
+    "twin": (registering("Mine", "'twin'"), "the name of its method 'twin' .* is taken by .*plugin_other_twin"),
+    "other_twin": (registering("Mine", "'twin'"), r"is taken by .*plugin_twin\).* or uninstall one of the two"),
     "no_options": (registering("type('Mine', (Mine,), {'Options': dict})"), "dataclass derived from NoOptions"),
 }  # fmt: skip
 

@@ -175,10 +175,10 @@ def test_keep_count_is_not_fooled_by_floating_point():
 
 
 def test_equal_rel_everywhere_scales_to_zero_and_leaves_the_choice_to_the_attention():
-    documents = Documents.from_labels(torch.tensor([[-100, 1, 2, 3, 4]]))
-    rel, attention = torch.full((1, 5), 0.7), torch.tensor([[0.0, 0.1, 0.4, 0.2, 0.3]])
-    assert torch.equal(minmax(rel, documents), torch.zeros(1, 5))
-    assert keep_best(sstoken_score(documents, rel, attention), documents, 0.5).tolist() == [[0, 0, 1, 0, 1]]
+    documents = Documents.from_labels(torch.tensor([[-100, -100, 1, 2, 3, 4]]))
+    rel, attention = torch.full((1, 6), 0.7), torch.tensor([[0.0, 0.0, 0.1, 0.4, 0.2, 0.3]])
+    assert torch.equal(minmax(rel, documents), torch.zeros(1, 6))
+    assert keep_best(sstoken_score(documents, rel, attention), documents, 0.5).tolist() == [[0, 0, 0, 1, 0, 1]]
 
 
 def test_ties_go_to_the_earlier_token_even_in_a_long_batch():
@@ -237,10 +237,10 @@ def test_a_missing_signal_is_named(gamma, missing):
 
 
 def test_a_signal_without_weight_may_be_missing():
-    labels, scores = torch.tensor([[-100, 1, 2]]), torch.tensor([[0.0, 0.1, 0.2]])
+    labels, scores = torch.tensor([[-100, -100, 1, 2]]), torch.tensor([[0.0, 0.0, 0.1, 0.2]])
     by_attention = select_tokens(labels, attention=scores, gamma=0.0, rho=0.5)
     by_rel = select_tokens(labels, log_probs=scores, history_log_probs=scores * 0, gamma=1.0, rho=0.5)
-    assert by_attention.tolist() == by_rel.tolist() == [[0, 0, 1]]
+    assert by_attention.tolist() == by_rel.tolist() == [[0, 0, 0, 1]]
 
 
 def test_nothing_to_learn_is_a_zero_loss_that_can_be_back_propagated():

@@ -28,6 +28,7 @@ from sstoken_plugins import (
     weighted_nll,
 )
 from sstoken_plugins.guard import PluginError
+from sstoken_plugins.methods.sstoken import SSToken
 from sstoken_plugins.registry import plugin_manager
 
 from . import oracle
@@ -467,15 +468,15 @@ def test_an_unregistered_plugin_leaves_nothing():
         TokenSelector(SSTokenConfig(strategy="forget"))
 
 
-def test_two_plugins_with_one_name_are_refused(register):
+def test_a_plugin_cannot_take_the_name_of_a_method(register, caplog):
     class Impostor:
         @hookimpl
         def register_methods(self, register):
             register("sstoken", Forget)
 
     register(Impostor())
-    with pytest.raises(ValueError, match=r"Two plugins register the method 'sstoken': .*Uninstall one of them"):
-        TokenSelector(SSTokenConfig())
+    assert isinstance(TokenSelector(SSTokenConfig()).method, SSToken)
+    assert "the name of its method 'sstoken'" in caplog.text
 
 
 def test_the_weights_of_a_method_off_the_response_do_not_matter(model, batch, register):

@@ -148,6 +148,10 @@ def sstoken(rest: list[str]) -> None:
         from sstoken_audit.command import make_parser
 
         assert given <= make_parser()._option_string_actions.keys()
+    elif name == "init":
+        from sstoken_commands.init import make_parser as make_init_parser
+
+        assert given <= make_init_parser()._option_string_actions.keys()
     elif arguments and arguments[0].endswith("axolotl.yaml"):
         overrides(given - own_flags(name))
     elif HAS_TRL:
@@ -159,7 +163,7 @@ def sstoken(rest: list[str]) -> None:
 
 def own_flags(command: str) -> set[str]:
     """Those of `sstoken COMMAND` beside the framework's."""
-    if command != "inspect":
+    if command not in ("inspect", "compare"):
         return {"doctor": {"--json", "--framework"}}.get(command, set())
     if importlib.util.find_spec("jinja2") is None:
         pytest.skip("reports are not installed")
@@ -168,6 +172,10 @@ def own_flags(command: str) -> set[str]:
     from sstoken_report.inspection import InspectArguments
 
     short = {"--model", "--data", "--split", *(f"--{name}" for name in all_options())}
+    if command == "compare":
+        from sstoken_commands.compare import make_parser
+
+        return short | make_parser()._option_string_actions.keys()
     return short | {f"--{each.name}" for each in dataclasses.fields(InspectArguments)}
 
 

@@ -71,6 +71,16 @@ def test_tokens_that_a_method_drops_are_held_too():
     step(anchored, anchored._model, "packed")
 
 
+def test_what_the_data_unlearn_is_still_pulled_back():
+    model = references.learned(tiny("llama"), seed=1).train()
+    batch = laid_out("right")
+    batch["sstoken_weights"] = torch.full(batch["labels"].shape, -2.0)
+    held = selector_for(model, strategy="full", anchor="k3", weights="weight").inspect(model, batch, 0)
+    rel = held.measured.log_probs - held.measured["history"]
+    expected = -2 + 2 * 0.03 * ((-rel).exp() - 1).clamp(max=10)
+    torch.testing.assert_close(held.weights, torch.where(held.documents.response, expected, 0))
+
+
 def test_following_it_leads_back_to_the_history():
     """Both where the model has fallen below and where it has risen above."""
     model = references.learned(tiny("llama"), seed=1).train()

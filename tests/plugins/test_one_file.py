@@ -183,7 +183,7 @@ def test_trl(installed, model_dir, tmp_path):
     assert "4 samples, step 0" in printed["shown"]
     assert CHOSEN in (tmp_path / "look" / "sstoken-inspect.html").read_text()
     kept_by_the_band(tmp_path, "look/sstoken-inspect.parquet")
-    kept_by_the_band(tmp_path, "flags/sstoken-report/step-000000.parquet")
+    kept_by_the_band(tmp_path, "flags/_sstoken-report/step-000000.parquet")
     by_flags, by_yaml = (log_of(tmp_path / name)[0] for name in ("flags", "yaml"))
     assert 0 < by_flags["sstoken/keep_rate"] < 1
     assert (by_yaml["loss"], by_yaml["sstoken/keep_rate"]) == (by_flags["loss"], by_flags["sstoken/keep_rate"])
@@ -220,5 +220,5 @@ def test_axolotl(installed, model_dir, tmp_path):
     assert CHOSEN in printed["trained"]
     assert "4 samples, step 0" in printed["shown"]
     kept_by_the_band(tmp_path, "look/sstoken-inspect.parquet")
-    kept_by_the_band(tmp_path, "out/sstoken-report/step-000000.parquet")
+    kept_by_the_band(tmp_path, "out/_sstoken-report/step-000000.parquet")
     assert 0 < log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 1

@@ -25,6 +25,7 @@ def measured(folder, *options: str) -> list[dict]:
     return content["results"]
 
 
+@pytest.mark.slow
 def test_a_point_is_measured(tmp_path):
     (row,) = measured(tmp_path, "--lengths", "32", "--contenders", "recorded", "naive")
     assert list(row["contenders"]) == ["plain", "recorded", "naive"]

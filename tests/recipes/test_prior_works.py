@@ -30,9 +30,13 @@ def small(model_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("strategy", "more", "rho"),
-    [("rho1", [], 0.6), ("token_cleaning", [], 0.6), ("token_cleaning", ["--over", "sample"], 0.6),
-     ("forgetting", [], 0.7)],
-)  # fmt: skip
+    [
+        ("rho1", [], 0.6),
+        pytest.param("token_cleaning", [], 0.6, marks=pytest.mark.slow),
+        pytest.param("token_cleaning", ["--over", "sample"], 0.6, marks=pytest.mark.slow),
+        pytest.param("forgetting", [], 0.7, marks=pytest.mark.slow),
+    ],
+)
 def test_from_the_reference_to_the_figures(small, tmp_path, strategy, more, rho):
     output = run("recipes/prior_works/run.py", strategy, *small, *more)
     assert "Trained on at the end: " in output
@@ -43,7 +47,7 @@ def test_from_the_reference_to_the_figures(small, tmp_path, strategy, more, rho)
     assert found["held_out_loss_after"] != found["held_out_loss_before"]
 
 
-@pytest.mark.parametrize("over", ["sample", "data"])
+@pytest.mark.parametrize("over", [pytest.param("sample", marks=pytest.mark.slow), "data"])
 def test_stages(small, tmp_path, over):
     output = run("recipes/prior_works/self_evolving.py", *small, "--parts", "2", "--over", over)
     assert "Part 2 of 2: held-out loss" in output

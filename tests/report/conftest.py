@@ -13,6 +13,7 @@ pytest.importorskip("trl")
 pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
 
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
@@ -102,6 +103,7 @@ def make_report(make_trainer, rows):
             samples = Samples.of_training(trainer, trainer.get_train_dataloader(), len(rows))
             for batch in samples.batches:
                 lookup(batch)
+        Accelerator(cpu=True)  # whoever made arguments of a training since has emptied the state that all share
         selector = TokenSelector(SSTokenConfig(**options))
         with warnings.catch_warnings():  # that the base model is below a trained adapter is what is to be seen
             warnings.simplefilter("ignore")

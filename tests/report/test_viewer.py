@@ -187,6 +187,7 @@ def test_index_breaks_long_responses_alike_in_every_step(width, make_report, bro
     assert errors(browser) == []
 
 
+@pytest.mark.slow  # a time: for an idle machine
 def test_two_hundred_long_samples_are_searched_within_a_second(report, browser, tmp_path):
     rng = np.random.default_rng(0)
     n = 200 * 2000

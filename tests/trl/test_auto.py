@@ -80,14 +80,14 @@ def test_recorded_once(make_trainer, tmp_path, capsys):
     assert "history=auto (start model, recorded)" in out
     make_trainer(**FULL).train()
     assert "History recorded: 0 new samples, 24 in all" in capsys.readouterr().out
-    assert len(list((tmp_path / "out" / "sstoken-history").iterdir())) == 1
+    assert len(list((tmp_path / "out" / "_sstoken-history").iterdir())) == 1
 
 
 def test_a_folder_of_ones_own(make_trainer, tmp_path):
     options = {"sstoken_history_store": str(tmp_path / "store")}
     make_trainer(**FULL, **options).train()
     assert (tmp_path / "store" / "store.json").is_file()
-    assert not (tmp_path / "out" / "sstoken-history").exists()
+    assert not (tmp_path / "out" / "_sstoken-history").exists()
     make_trainer(**FULL, sstoken_history="recorded", sstoken_history_strict=True, **options).train()
 
 
@@ -99,7 +99,7 @@ def test_another_model_has_a_store_of_its_own(make_trainer, model_dir, tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(model_dir / name, tmp_path / "other")
     make_trainer(**FULL, model=str(tmp_path / "other")).train()
-    assert len(list((tmp_path / "out" / "sstoken-history").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "_sstoken-history").iterdir())) == 2
 
 
 SAVING = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "warmup_steps": 2, **FULL}
@@ -121,7 +121,7 @@ def test_resuming_needs_the_store_and_the_model_it_began_with(make_trainer, mode
     checkpoint = tmp_path / "out" / "checkpoint-4"
     with pytest.raises(ValueError, match=r"a run that started from another model: .*`resume_from_checkpoint` alone"):
         make_trainer(**{**SAVING, "model": str(checkpoint)}).train(resume_from_checkpoint=str(checkpoint))
-    shutil.rmtree(tmp_path / "out" / "sstoken-history")
+    shutil.rmtree(tmp_path / "out" / "_sstoken-history")
     with pytest.raises(ValueError, match=r"what the model said before the first step is gone: .*`sstoken record`"):
         make_trainer(**SAVING).train(resume_from_checkpoint=str(checkpoint))
     make_trainer(**SAVING).record_history()  # as `sstoken record` does
@@ -212,6 +212,6 @@ def test_looked_at_before_and_at_a_checkpoint(make_trainer, model_dir, dataset, 
     checkpoint = tmp_path / "out" / "checkpoint-4"
     assert rel(model_dir) == 0
     assert rel(checkpoint) == rel(model_dir, str(checkpoint)) > 0.01
-    shutil.rmtree(tmp_path / "out" / "sstoken-history")
+    shutil.rmtree(tmp_path / "out" / "_sstoken-history")
     with pytest.raises(ValueError, match="was trained in full, and what the model said before the first step is gone"):
         rel(checkpoint)

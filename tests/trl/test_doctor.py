@@ -151,11 +151,17 @@ def test_all_that_is_wrong_is_said_at_once(config, no_weights, capsys, tmp_path)
         ({"sstoken": None}, "`sstoken` is False: this run trains on every token"),
         ({"sstoken_attention_layer": 7}, "`sstoken_attention_layer` is 7"),
         ({"lora_target_modules": ["nothing"]}, "TRL's trainer: Target modules nothing not found"),
-        ({"dataset_name": "/no/such"}, "The data: Couldn't find any data file"),
+        (
+            {"dataset_name": "/no/such"},
+            "The data: /no/such is neither a file, nor a folder, nor a data set that can be loaded: Couldn't find",
+        ),
         ({"model_name_or_path": "/no/such"}, "The model: "),
         ({"sstoken_history": "adapter", "sstoken_history_adapter": "/no/such"}, "'/no/such', which is not a folder"),
         ({"sstoken_history": "recorded", "sstoken_history_store": "/no/such"}, "where nothing was recorded yet"),
-        ({"assistant_only_loss": True}, "`assistant_only_loss=True`, but the dataset is not conversational"),
+        (
+            {"assistant_only_loss": True},
+            "`assistant_only_loss` is True, but the data have no conversations (their columns are prompt, completion)",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -192,7 +198,7 @@ def test_full_fine_tuning_says_what_will_be_recorded(config, make_trainer, tmp_p
     assert any("recorded before the first step" in note for note in found.notes)
     assert not (tmp_path / "out").exists()
     make_trainer(peft_config=None).train()
-    [store] = (tmp_path / "out" / "sstoken-history").iterdir()
+    [store] = (tmp_path / "out" / "_sstoken-history").iterdir()
     assert (
         0 <= sum(path.stat().st_size for path in store.iterdir()) - found.model.memory["disk"] < 2000
     )  # the manifest tells the configuration

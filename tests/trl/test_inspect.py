@@ -114,7 +114,7 @@ def test_errors_are_one_line(flags, message, model_dir, dataset, tmp_path, capsy
     (tmp_path / "nothing.txt").write_text("")
     dataset.to_json(tmp_path / "data.jsonl")
     command = ["inspect", "--model", str(model_dir), "--data", "data.jsonl", "--use_cpu", "true", *flags]
-    assert main(command) == 1
+    assert main(command) == 2
     shown = capsys.readouterr().err
     assert f"sstoken inspect: {message}" in shown or message in shown
     assert not list(tmp_path.glob("sstoken-inspect*"))

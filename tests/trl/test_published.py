@@ -67,3 +67,20 @@ def test_the_best_adapter_alone_is_kept_and_pushed(make_trainer, options, datase
     ids = torch.arange(3, 20)[None]
     with torch.no_grad():
         torch.testing.assert_close(plain(ids).logits, trainer.model.eval()(ids).logits)
+
+
+def test_reports_and_recorded_histories_stay_here(make_trainer, hub, tmp_path):
+    """They hold the training data, or what can be read from it."""
+    pytest.importorskip("matplotlib")
+    trainer = make_trainer(
+        peft_config=None, max_steps=2, push_to_hub=True, sstoken_report_steps=2, sstoken_report_samples=3
+    )
+    trainer.train()
+    trainer.push_to_hub()
+    out = tmp_path / "out"
+    assert (out / "_sstoken-report" / "index.html").is_file()
+    assert list((out / "_sstoken-history").iterdir())
+    pushed = {str(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file()}
+    assert {"README.md", "model.safetensors", "sstoken.json"} <= pushed
+    assert not any("report" in name or "history" in name for name in pushed), pushed
+    assert "## Token selection" in (hub / "README.md").read_text()

@@ -67,7 +67,7 @@ def trained(selection) -> dict[tuple[int, ...], tuple[bool, ...]]:
 
 
 def folder_of(trainer) -> Path:
-    return Path(trainer.args.output_dir) / "sstoken-report"
+    return Path(trainer.args.output_dir) / "_sstoken-report"
 
 
 def read(trainer, step: int) -> Report:
@@ -78,7 +78,13 @@ def weights(trainer) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history["sstoken_history"])
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(each, id=each["sstoken_history"], marks=[] if i in (0, 3) else pytest.mark.slow)
+        for i, each in enumerate(HISTORIES)
+    ],
+)
 def test_training_is_the_same_bit_for_bit(history, lora, make_trainer, tmp_path):
     """With dropout, whose random numbers are drawn in every step, and over two epochs."""
     lora.lora_dropout = 0.1
@@ -90,7 +96,7 @@ def test_training_is_the_same_bit_for_bit(history, lora, make_trainer, tmp_path)
         reporting.train()
     finally:
         lora.lora_dropout = 0.0
-    assert not (tmp_path / "without" / "sstoken-report").exists()
+    assert not (tmp_path / "without" / "_sstoken-report").exists()
     expected, found = weights(without), weights(reporting)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     for before, now in zip(without.state.log_history[:-1], reporting.state.log_history[:-1], strict=True):
@@ -131,14 +137,14 @@ def test_an_earlier_run_is_kept(make_trainer, caplog):
         trainer = make_trainer(max_steps=1, sstoken_report_steps=1, sstoken_report_samples=3)
         trainer.train()
     folder = folder_of(trainer)
-    assert (folder.with_name("sstoken-report-1") / "step-000001.parquet").is_file()
+    assert (folder.with_name("_sstoken-report-1") / "step-000001.parquet").is_file()
     assert (folder / "step-000001.parquet").is_file()
 
 
 def test_a_resumed_run_goes_on_with_the_same_samples(make_trainer, tmp_path):
     options = {"sstoken_report_steps": 2, "sstoken_report_samples": 7, "save_strategy": "steps", "save_steps": 2}
     make_trainer(**options, max_steps=4, lr_scheduler_type="constant").train()
-    whole = {path.name: Report.read_parquet(path) for path in (tmp_path / "out" / "sstoken-report").glob("*.parquet")}
+    whole = {path.name: Report.read_parquet(path) for path in (tmp_path / "out" / "_sstoken-report").glob("*.parquet")}
     trainer = make_trainer(**options, max_steps=4, lr_scheduler_type="constant")
     trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
     for name, report in whole.items():
@@ -173,12 +179,12 @@ def test_no_report_is_said(tmp_path, capsys):
 
 def test_a_page_that_cannot_be_written_does_not_stop_the_training(make_trainer, tmp_path, caplog):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "sstoken-report").write_text("a file of somebody")
+    (tmp_path / "out" / "_sstoken-report").write_text("a file of somebody")
     trainer = make_trainer(max_steps=2, sstoken_report_steps=1, sstoken_report_samples=3)
     trainer.train()
     assert trainer.state.global_step == 2
     assert "could not be written" in caplog.text
-    assert (tmp_path / "out" / "sstoken-report").read_text() == "a file of somebody"
+    assert (tmp_path / "out" / "_sstoken-report").read_text() == "a file of somebody"
 
 
 def test_off_imports_nothing(model_dir, tmp_path):

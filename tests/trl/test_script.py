@@ -128,7 +128,7 @@ def test_two_processes_write_one_report(settings, tmp_path):
     assert all(two[name].equal(without[name]) for name in two)
     for step in (0, 2, 4):
         a, b = (
-            Report.read_parquet(tmp_path / name / "sstoken-report" / f"step-{step:06d}.parquet")
+            Report.read_parquet(tmp_path / name / "_sstoken-report" / f"step-{step:06d}.parquet")
             for name in ("one", "two")
         )
         assert a.n_samples == b.n_samples == 9

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -73,3 +74,7 @@ def robust_z(values: np.ndarray) -> np.ndarray:
     centre = np.median(known)
     spread = 1.4826 * np.median(np.abs(known - centre))
     return (values - centre) / max(spread, 0.05 * abs(centre), 1e-6)
+
+
+Register: TypeAlias = Callable[[type[Check]], None]
+"""What the hook `register_checks` is given: called with each class of a check."""

@@ -10,7 +10,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check, words
+from .base import Check, Register, words
 
 LENGTH = 6
 FEWEST, SHARE, FORMAT = 3, 0.01, 0.5
@@ -62,5 +62,5 @@ def _edges(text: str) -> dict[str, bytes]:
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Boilerplate)

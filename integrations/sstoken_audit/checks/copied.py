@@ -7,7 +7,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check, words
+from .base import Check, Register, words
 
 LENGTH, FEWEST_WORDS = 4, 4
 
@@ -38,5 +38,5 @@ def _sequences(text: str) -> set[tuple[str, ...]]:
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Copied)

@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check, words
+from .base import Check, Register, words
 
 PERMUTATIONS, SHINGLE = 128, 5
 FEWEST_WORDS = 4
@@ -70,6 +70,6 @@ class DuplicateAnswer(_Duplicate):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(DuplicatePrompt)
     register(DuplicateAnswer)

@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 SIGNS = {
     "characters that could not be decoded (\N{REPLACEMENT CHARACTER})": re.compile("\N{REPLACEMENT CHARACTER}"),
@@ -45,5 +45,5 @@ class Encoding(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Encoding)

@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 WINDOW = 8
 
@@ -50,5 +50,5 @@ def _longest_run(true: np.ndarray) -> int:
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Gibberish)

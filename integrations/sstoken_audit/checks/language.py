@@ -12,7 +12,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 FEWEST_LETTERS = 24
 OWN = 0.2
@@ -60,5 +60,5 @@ def _identifier() -> Any:
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Language)

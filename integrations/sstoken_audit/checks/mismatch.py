@@ -6,9 +6,9 @@ import numpy as np
 
 from sstoken_plugins import hookimpl
 
-from ..mixture import fit, most_likely
+from ..mixture import Mixture, fit, most_likely
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 FEWEST = 8
 
@@ -55,12 +55,21 @@ class Mismatch(Check):
         values, self._as_good = (np.full(len(gains), np.nan) for _ in range(2))
         values[known], self._as_good[known] = found.posterior, found.exchanged_as_good
         self.columns["exchanged_as_good"] = self._as_good
-        self.note = (
-            f"About {found.share:.1%} of the answers seem to belong to another prompt."
-            if found.share
-            else f"No sign of answers that belong to another prompt (p = {found.p_value:.2g})."
-        )
+        self.note = self._summary(found, values)
         return values
+
+    def _summary(self, found: Mixture, values: np.ndarray) -> str:
+        if not found.share:
+            return f"No sign of answers that belong to another prompt (p = {found.p_value:.2g})."
+        note = f"About {found.share:.1%} of the answers seem to belong to another prompt."
+        n, expected = int(self.flag(values).sum()), found.share * np.isfinite(values).sum()
+        if n < expected / 2:
+            note += (
+                f" Only {n} of about {expected:.0f} can be told from right ones at a false discovery rate of "
+                f"{self.threshold:.0%}: many right answers gain as little from their prompts. Allow more with --fdr, "
+                "or sort the page by the lowest prompt_gain."
+            )
+        return note
 
     def flag(self, values: np.ndarray) -> np.ndarray:
         return most_likely(np.nan_to_num(values), self.threshold)
@@ -73,5 +82,5 @@ class Mismatch(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Mismatch)

@@ -7,7 +7,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check, robust_z
+from .base import Check, Register, robust_z
 
 
 class Outlier(Check):
@@ -52,6 +52,6 @@ class Known(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Outlier)
     register(Known)

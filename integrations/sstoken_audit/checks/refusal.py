@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 PATTERN = re.compile(
     r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
@@ -41,5 +41,5 @@ class Refusal(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Refusal)

@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 KNOWN = re.compile(
     r"<\|[a-z_]{2,24}\|>|<\uff5c[^\uff5c]{2,24}\uff5c>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
@@ -33,9 +33,11 @@ class RoleMarks(Check):
         values = np.zeros(len(rows))
         self._found: dict[int, str] = {}
         for sample in rows.each():
-            marks = [match for text in (sample.prompt, sample.answer) for match in KNOWN.findall(text)]
+            # Of rows that came tokenised, the prompt holds the template's own marks.
+            text = sample.answer if sample.tokens is not None else f"{sample.prompt}\n{sample.answer}"
+            marks = KNOWN.findall(text)
             if special is not None:
-                marks += special.findall(sample.prompt + "\n" + sample.answer)
+                marks += special.findall(text)
             values[sample.number] = len(marks)
             if marks:
                 self._found[sample.number] = ", ".join(dict.fromkeys(mark.strip() for mark in marks))
@@ -46,5 +48,5 @@ class RoleMarks(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(RoleMarks)

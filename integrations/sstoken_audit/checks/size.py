@@ -7,7 +7,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check, words
+from .base import Check, Register, words
 
 RARE = 0.05
 TIMES = 20
@@ -68,6 +68,6 @@ class OverLong(Check):
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Empty)
     register(OverLong)

@@ -9,7 +9,7 @@ import numpy as np
 from sstoken_plugins import hookimpl
 
 from ..rows import Rows
-from .base import Check
+from .base import Check, Register
 
 UNUSUAL = 0.1
 
@@ -57,5 +57,5 @@ def _ending(text: str) -> str:
 
 
 @hookimpl
-def register_checks(register) -> None:  # type: ignore[no-untyped-def]
+def register_checks(register: Register) -> None:
     register(Truncated)

@@ -2,7 +2,7 @@
 // Lists the rows, the most suspicious first; filters by check, searches, sorts.
 
 (() => {
-  const { checks, rows } = JSON.parse(document.getElementById("data").textContent);
+  const { checks, beside, rows } = JSON.parse(document.getElementById("data").textContent);
   const STEP = 50;
   const [list, more, count, search, sort, filters] =
     ["rows", "more", "count", "search", "sort", "filters"].map((id) => document.getElementById(id));
@@ -24,7 +24,8 @@
     const head = element("div", { class: "head" }, element("b", {}, `Row ${row.row}`), meter,
       element("span", { class: "quiet" }, row.suspicion.toFixed(2)),
       ...row.checks.map((i) => element("span", { class: "tag", title: checks[i].title }, checks[i].name)));
-    const values = checks.map((check, i) => (row.values[i] === null ? null : `${check.name} ${row.values[i]}`));
+    const values = [...checks.map(({ name }, i) => [name, row.values[i]]), ...beside.map((name, i) => [name, row.beside[i]])]
+      .map(([name, value]) => (value === null ? null : `${name} ${value}`));
     return element("li", { class: row.flagged ? "row flagged" : "row", "data-row": row.row }, head,
       element("ul", { class: "reasons" }, ...row.reasons.map((reason) => element("li", {}, element("bdi", {}, reason)))),
       element("p", { class: "text prompt", dir: "auto" }, row.prompt),
@@ -49,7 +50,9 @@
     const words = search.value.trim().toLowerCase();
     found = rows.filter((row) => matches(row, words));
     const by = sort.value;
+    const lowest = beside.indexOf(by);
     if (by === "row") found.sort((a, b) => a.row - b.row);
+    else if (lowest >= 0) found.sort((a, b) => (a.beside[lowest] ?? Infinity) - (b.beside[lowest] ?? Infinity) || a.row - b.row);
     else if (by !== "suspicion") found.sort((a, b) => (b.values[by] ?? -Infinity) - (a.values[by] ?? -Infinity) || a.row - b.row);
     list.replaceChildren();
     shown = 0;
@@ -71,7 +74,8 @@
     filters.append(button);
   });
   sort.append(element("option", { value: "suspicion" }, "suspicion"), element("option", { value: "row" }, "row number"),
-    ...checks.map((check, i) => element("option", { value: i }, check.name)));
+    ...checks.map((check, i) => element("option", { value: i }, check.name)),
+    ...beside.map((name) => element("option", { value: name }, `${name}, lowest first`)));
   sort.addEventListener("change", update);
   search.addEventListener("input", () => {
     clearTimeout(timer);

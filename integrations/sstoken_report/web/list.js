@@ -10,6 +10,11 @@ function orders(report) {
     ["order of the data", () => report.samples.map((_, number) => number)],
     ["share kept", () => of(report.kept).map((sum, number) => sum / lengths[number])],
     ["response tokens", () => lengths],
+    ["tokens that change", () => report.samples.map(({ from, to }) => {
+      let changed = 0;
+      for (let i = from; i < to; i++) changed += report.kept[i] !== report.trained[i];
+      return changed;
+    })],
   ]);
   for (const [name, label, values] of measures(report)) {
     found.set(`${label}, mean`, () => of(values).map((sum, number) => sum / lengths[number]));

@@ -43,12 +43,15 @@ function promptRun(report, begin, end) {
     element("span", { class: "prompt" }, text(middle[1], end))];
 }
 
+// White space by a name that can be read out, also of the rarer kinds, such as U+2028.
+const named = (text) => visible(text).replace(/\s/g, (each) => `U+${each.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+
 function responseToken(report, t, index) {
   const text = report.texts[report.tokens[t]];
   const token = element("span", { class: "token", role: "button", tabindex: "-1", "data-i": index, "data-t": t },
     text === "" ? partOfCharacter : text.replace(/\n/g, "⏎\n"));
   if (text === "") token.classList.add("partial");
-  else if (text.trim() === "") token.setAttribute("aria-label", visible(text));
+  else if (text.trim() === "") token.setAttribute("aria-label", named(text));
   return token;
 }
 

@@ -8,11 +8,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sstoken_plugins.errors import Naming, Problem, as_is, problems_of
 
 from .versions import Version
+
+if TYPE_CHECKING:
+    from sstoken_plugins import TokenSelector
 
 OWN_LOGGERS = ("sstoken_plugins", "sstoken_transformers")
 
@@ -64,6 +67,7 @@ class Diagnosis:
     Attributes:
         problems: would stop the training or train the wrong thing; each with how to fix it.
         notes: worth knowing.
+        outlook: what was measured of the method, and what to compare it with.
         naming: how the users of the framework write an option.
     """
 
@@ -71,6 +75,7 @@ class Diagnosis:
     versions: list[Version]
     naming: Naming = as_is
     selection: str | None = None
+    outlook: str | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     model: ModelFacts | None = None
@@ -79,6 +84,11 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         return not self.problems
+
+    def selected(self, selector: TokenSelector) -> None:
+        """What the run selects by."""
+        self.selection = selector.summary
+        self.outlook = selector.outlook.text(self.naming) if selector.outlook else None
 
     def add(self, *problems: Problem | str) -> None:
         """Each problem once, however often it is met."""
@@ -96,7 +106,7 @@ class Diagnosis:
 
     @contextlib.contextmanager
     def looking_at(self, what: str) -> Iterator[None]:
-        """What goes wrong inside is a problem, and the examination goes on behind; what is warned of is a note."""
+        """An error inside becomes a problem, and the examination continues; a warning becomes a note."""
         handler = _Notes(self)
         loggers = [logging.getLogger(name) for name in OWN_LOGGERS]
         for logger in loggers:
@@ -118,6 +128,7 @@ class Diagnosis:
             "healthy": self.healthy,
             "framework": self.framework,
             "selection": self.selection,
+            "outlook": self.outlook,
             "problems": self.problems,
             "notes": self.notes,
             "versions": {version.package: dataclasses.asdict(version) for version in self.versions},

@@ -55,7 +55,7 @@ def examine_model(
         return  # which has been said
     with found.looking_at("The selection"):
         selector.attach(model, TrainingRun(tokenizer=tokenizer, folder=Path(folder) if folder else None))
-        found.selection = selector.summary
+        found.selected(selector)
         described = {name: each.describe() for name, each in selector.plan.measurements.items()}
         found.model.measured = {name: text for name, text in described.items() if text}
         if selector.history is not None:

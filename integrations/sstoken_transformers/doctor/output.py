@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .diagnosis import DataFacts, Diagnosis
 
-PLACES = {"device": "beside the model", "host": "in memory and in every checkpoint", "disk": "on disk"}
+PLACES = {"device": "in addition to the model", "host": "in memory and in every checkpoint", "disk": "on disk"}
 
 
 def show(found: Diagnosis, as_json: bool) -> None:
@@ -62,6 +62,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, Text]]:
     )
     yield found.framework, shown
     yield "Selection", Text(found.selection or "unknown")
+    if found.outlook:
+        yield "Outlook", Text(found.outlook)
     if found.model is not None:
         model = found.model
         size = f"{_short(model.parameters)} parameters, {_short(model.trainable)} train"
