@@ -29,7 +29,13 @@ from .recording import record
 from .rows import problems_of_media, problems_of_tokens
 from .state import STATE_FILE, load_state, save_state, saving
 from .tokenizer import fingerprint
-from .unsupported import needs_framework_loss, refuse_unsupported, sharded_by, unsupported_sharding
+from .unsupported import (
+    needs_framework_loss,
+    refuse_unsupported,
+    sharded_by,
+    unsupported_parallelism,
+    unsupported_sharding,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +75,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             Refused: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
+        refuse(unsupported_parallelism(getattr(self.accelerator, "parallelism_config", None)))
         refuse(unsupported_sharding(selector, sharded_by(self.args), fsdp_version(self)))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
