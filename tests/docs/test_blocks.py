@@ -119,7 +119,7 @@ def test_data(block):
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
 def test_shell(block: Block):
     for program, *rest in commands(block):
-        {"pip": pip, "make": make, "sstoken": sstoken, "python": python}[program](rest)
+        {"pip": pip, "make": make, "sstoken": sstoken, "python": python, "accelerate": accelerate}[program](rest)
 
 
 def pip(rest: list[str]) -> None:
@@ -140,6 +140,11 @@ def python(rest: list[str]) -> None:
         source = (ROOT / rest[0]).read_text(encoding="utf-8")
         for name in flags(rest):
             assert f'"{name}"' in source
+
+
+def accelerate(rest: list[str]) -> None:
+    assert rest[:3] == ["launch", "-m", "sstoken_plugins"]
+    sstoken(rest[3:])
 
 
 def sstoken(rest: list[str]) -> None:
