@@ -10,7 +10,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-axolotl test-chaos test-newest test-slow lint testbed wheel dist clean
+.PHONY: help demo docs test test-axolotl test-chaos test-newest test-oldest test-sharded test-slow test-swift lint testbed wheel dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,22 @@ test-newest:  ## the default tests with the newest versions of all libraries, bo
 	$(VENV)-newest/bin/python $(PIP) -e ".[demo,dev]"
 	$(VENV)-newest/bin/python $(PIP) --upgrade trl transformers peft accelerate datasets bitsandbytes
 	$(VENV)-newest/bin/python $(PYTEST)
+
+test-oldest:  ## the default tests with the lowest versions that pyproject.toml declares, in an environment of its own (uv)
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python $(PIP) uv
+	$(VENV)-oldest/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct -e ".[trl,qlora,report,audit,dev]"
+	$(VENV)-oldest/bin/python $(PYTEST)
+
+test-sharded: $(VENV)/.dev  ## two processes under DeepSpeed and FSDP on a CPU (ten minutes)
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(VENV)/bin/python $(PIP) --no-build-isolation "deepspeed>=0.19,<0.20"
+	$(VENV)/bin/python -m pytest -m slow tests/trl/test_sharded.py
+
+test-swift:  ## the one line in ms-swift, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-swift
+	$(VENV)-swift/bin/python $(PIP) "$(TORCH)"
+	$(VENV)-swift/bin/python $(PIP) -e ".[swift,dev]"
+	$(VENV)-swift/bin/python -m pytest tests/swift
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(VENV)/bin/python $(PYTEST) -m slow
@@ -61,7 +77,7 @@ dist: $(VENV)/.dev  ## build and check the wheel and the source distribution
 	$(VENV)/bin/python -m twine check --strict dist/*
 
 clean:  ## remove the environments and build products
-	rm -rf $(VENV) $(AXOLOTL_VENV) $(VENV)-newest dist site build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AXOLOTL_VENV) $(VENV)-newest $(VENV)-oldest $(VENV)-swift dist site build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.torch $(AXOLOTL_VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

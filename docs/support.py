@@ -21,7 +21,7 @@ from sstoken_transformers.doctor.versions import TESTED
 DOCS = Path(__file__).parent
 TESTS = DOCS.parent / "tests"
 PAGE = DOCS / "support.md"
-FRAMEWORKS = ("TRL", "Axolotl")
+FRAMEWORKS = ("TRL", "Axolotl", "ms-swift")
 
 T, A = "trl/test_training.py::", "axolotl/test_training.py::"
 FEATURES: dict[str, tuple[str | None, str | None]] = {
@@ -106,6 +106,17 @@ FEATURES: dict[str, tuple[str | None, str | None]] = {
 }
 """What, and the test that runs it under TRL and under Axolotl. None: no test runs it."""
 
+S = "swift/test_swift.py::"
+UNDER_SWIFT = {
+    "LoRA": f"{S}test_the_first_step_equals_the_reference",
+    "full fine-tuning": f"{S}test_the_first_step_equals_the_reference",
+    "padded batches": f"{S}test_the_first_step_equals_the_reference",
+    "an exact resume": f"{S}test_resuming_continues_exactly",
+    "`sstoken doctor`": f"{S}test_the_doctor_picks_it_by_its_yaml",
+    "`sstoken inspect`": f"{S}test_inspect",
+}
+"""The same under ms-swift; what is not here, no test runs."""
+
 
 def cell(test: str | None) -> str:
     """How often a test runs.
@@ -136,8 +147,10 @@ def versions() -> str:
 
 
 def matrix() -> str:
-    lines = [f"| | {' | '.join(FRAMEWORKS)} |", "| --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {what} | {' | '.join(map(cell, tests))} |" for what, tests in FEATURES.items())])
+    lines = [f"| | {' | '.join(FRAMEWORKS)} |", "| --- " * (len(FRAMEWORKS) + 1) + "|"]
+    for what, tests in FEATURES.items():
+        lines.append(f"| {what} | {' | '.join(map(cell, (*tests, UNDER_SWIFT.get(what))))} |")
+    return "\n".join(lines)
 
 
 def main() -> int:

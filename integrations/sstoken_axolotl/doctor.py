@@ -19,8 +19,9 @@ from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
 from sstoken_transformers.doctor.model import can_quantise, examine_model, skeleton
 from sstoken_transformers.doctor.versions import versions
-from sstoken_transformers.rows import problems_of_tokens
+from sstoken_transformers.rows import problems_of_media, problems_of_tokens
 from sstoken_transformers.tokenizer import fingerprint
+from sstoken_transformers.trainer import MEDIA_LOOKED_AT
 
 from .activation import continues_from_adapter
 from .args import block_of
@@ -127,6 +128,10 @@ def _train_dataset(cfg: Any) -> Any:
 def _examine_data(dataset: Any, selector: TokenSelector | None, found: Diagnosis) -> None:
     if not hasattr(dataset, "__len__"):
         found.note("The data are a stream: their tokens were not counted.")
+        return
+    if "labels" not in (dataset.column_names or ()):
+        found.note("The data are tokenised when they are loaded, as pictures are: their tokens were not counted.")
+        found.add(*problems_of_media(dataset, MEDIA_LOOKED_AT))
         return
     found.data = count(dataset, selector)
 

@@ -33,7 +33,6 @@ _SWITCHES = {
     "liger_use_token_scaling": "weighs the loss of every token itself: set it to false.",
     "relora": "merges the adapter into the base model during training, and with it the history that tokens are "
     "compared with: set it to false.",
-    "processor_type": "brings images or sound: only text is supported. Remove it, or train text only.",
 }
 _PLUGINS = {
     "integrations.diffusion": "trains with its own loss over masked text: remove it.",

@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--framework", choices=sorted(frameworks()), help="what the YAML is for")
+    add("--framework", choices=sorted(_able()), help="what the YAML is for")
     add("--model", metavar="NAME", help="name or folder of the model")
     add("--data", metavar="DATA", help="a .jsonl, .json, .parquet or .csv file, a folder, or a data set of the hub")
     add("--columns", metavar="A=B,...", help="your columns, as in question=prompt,answer=completion; default: by name")
@@ -98,15 +98,22 @@ def _columns(rows: Any, data: str, given: str | None) -> dict[str, str]:
     raise Refused(files.unknown_columns(known, "say which they are with --columns {columns}."))
 
 
+def _able() -> dict[str, Framework]:
+    """The frameworks that configurations can be written for."""
+    return {
+        name: each for name, each in frameworks().items() if type(each).configuration is not Framework.configuration
+    }
+
+
 def _framework(name: str) -> Framework:
-    if name not in frameworks():
-        raise refused("The framework is {name!r}. Known: {known}.", name=name, known=", ".join(sorted(frameworks())))
-    return frameworks()[name]
+    if name not in _able():
+        raise refused("The framework is {name!r}. Known: {known}.", name=name, known=", ".join(sorted(_able())))
+    return _able()[name]
 
 
 def _installed() -> str:
     """The first framework that is installed here."""
-    found = [name for name, each in frameworks().items() if importlib.util.find_spec(each.package) is not None]
+    found = [name for name, each in _able().items() if importlib.util.find_spec(each.package) is not None]
     return sorted(found, reverse=True)[0] if found else "trl"
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from sstoken_plugins.data.index import ROWS
 from sstoken_plugins.data.loading import Lookup
+
+CHATS = ("messages", "conversations", "prompt", "completion")
+SOURCES = ("image", "path", "url", "base64")
+"""Where a picture among a chat's words is, for transformers' chat templates."""
 
 
 class CollatorWithLookup:
@@ -30,14 +34,34 @@ class CollatorWithLookup:
 
 def row_hashes(features: Sequence[Any]) -> torch.Tensor | None:
     """(B,) int64 hashes of the pictures of each sample; None if no sample has any."""
-    if not any(isinstance(each, Mapping) and ("image" in each or "images" in each) for each in features):
+    found = [list(pictures_of(each)) if isinstance(each, Mapping) else [] for each in features]
+    if not any(found):
         return None
-    return torch.tensor([_hash(each.get("images", each.get("image"))) for each in features], dtype=torch.int64)
+    return torch.tensor([_hash(pictures) for pictures in found], dtype=torch.int64)
 
 
-def _hash(pictures: Any) -> int:
+def pictures_of(row: Mapping[str, Any]) -> Iterator[Any]:
+    """Of a sample that is not tokenised yet: those in columns of their own, and those among a chat's words."""
+    beside = row.get("images", row.get("image"))
+    yield from beside if isinstance(beside, list | tuple) else [beside] if beside is not None else []
+    for part in media_of(row):
+        if part["type"] == "image":
+            yield from (part[name] for name in SOURCES if part.get(name) is not None)
+
+
+def media_of(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The parts of a chat that are no words."""
+    for column in CHATS:
+        for message in row.get(column) or ():
+            content = message.get("content") if isinstance(message, Mapping) else None
+            for part in content if isinstance(content, list) else ():
+                if isinstance(part, Mapping) and part.get("type") not in (None, "text"):
+                    yield part
+
+
+def _hash(pictures: Sequence[Any]) -> int:
     digest = hashlib.sha256()
-    for each in pictures if isinstance(pictures, list | tuple) else [pictures]:
+    for each in pictures:
         if hasattr(each, "tobytes"):  # PIL, NumPy
             about = (getattr(each, "size", None), getattr(each, "mode", None), getattr(each, "shape", None))
             digest.update(repr(about).encode() + each.tobytes())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sstoken_plugins.data import IGNORE_INDEX
 from sstoken_plugins.errors import Problem
 
+from .loader import media_of
+
 ROWS = 1000
 # Columns that hold text or chats under TRL; under other names a formatting function or a template reads them.
+NO_PICTURES = {"audio", "audios", "input_audio", "video", "videos"}
 TEXT, CHAT, FIELDS = ("prompt", "completion", "text"), ("messages", "conversations"), ("role", "content")
 
 
@@ -43,6 +46,25 @@ def problems_of_texts(dataset: Any, text_field: str = "text") -> Iterator[Proble
     for column in dict.fromkeys((*TEXT, text_field, *CHAT)):
         if column in names:
             yield from _first(_of_texts(dataset, column))
+
+
+def problems_of_media(dataset: Any, most: int) -> Iterator[Problem]:
+    """What is wrong with the media of the first rows of data that are tokenised when they are loaded."""
+    if not hasattr(dataset, "__len__") or "input_ids" in (getattr(dataset, "column_names", None) or ()):
+        return
+    for i in range(min(most, len(dataset))):
+        row = dataset[i]
+        if not isinstance(row, Mapping):
+            return
+        kinds = {part["type"] for part in media_of(row)} | {name for name in row if row[name] is not None}
+        for kind in sorted(kinds & NO_PICTURES):
+            yield Problem(
+                "Row {row} of the data has {kind}: token selection reads text and pictures. Leave such rows out, or "
+                "train them without it.",
+                row=i,
+                kind=kind,
+            )
+            return
 
 
 def _first(problems: Iterator[Problem]) -> Iterator[Problem]:

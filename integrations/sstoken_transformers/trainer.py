@@ -26,12 +26,21 @@ from .data import LOOKED_AT
 from .loader import CollatorWithLookup
 from .outputs import SelectingModel
 from .recording import record
-from .rows import problems_of_tokens
+from .rows import problems_of_media, problems_of_tokens
 from .state import STATE_FILE, load_state, save_state, saving
 from .tokenizer import fingerprint
-from .unsupported import needs_framework_loss, refuse_unsupported, sharded_by, unsupported_sharding
+from .unsupported import (
+    needs_framework_loss,
+    refuse_unsupported,
+    sharded_by,
+    unsupported_parallelism,
+    unsupported_sharding,
+)
 
 logger = logging.getLogger(__name__)
+
+MEDIA_LOOKED_AT = 20
+"""Rows in which pictures are decoded only to look for sound."""
 
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
             Refused: if the trainer's options or its model cannot be combined with it.
         """
         refuse_unsupported(self.args)
+        refuse(unsupported_parallelism(getattr(self.accelerator, "parallelism_config", None)))
         refuse(unsupported_sharding(selector, sharded_by(self.args), fsdp_version(self)))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
@@ -85,6 +95,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
                 " and the framework's own loss stay" if reason else " stays",
             )
         refuse(problems_of_tokens(self.train_dataset, selector.n_tokens, LOOKED_AT))  # the rest in the data loader
+        refuse(problems_of_media(self.train_dataset, MEDIA_LOOKED_AT))
         self.token_selector, self.token_places = selector, {}
         # The loss divides by the whole step's tokens, so the trainer must not divide by accumulation steps once more.
         self.model_accepts_loss_kwargs = True

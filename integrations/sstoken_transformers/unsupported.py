@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from accelerate.parallelism_config import ParallelismConfig
 from transformers import AutoConfig, TrainingArguments
 
 from sstoken_plugins import TokenSelector
@@ -15,6 +16,14 @@ from sstoken_plugins.model.attention import refuse_unreadable_attention
 from .compat import model_classes
 
 FSDP, ZERO_3 = "FSDP", "DeepSpeed ZeRO-3"
+PIECES = "documents into pieces that are scored apart, but tokens are selected among those of a whole document"
+CUTTING = {
+    "cp_size": PIECES,
+    "sp_size": PIECES,
+    "tp_size": "each layer into pieces, so that no process has the output head and the attention that scores are "
+    "read from",
+}
+"""Of a `ParallelismConfig`, the sizes that have to be 1, and what each cuts."""
 
 
 def refuse_unsupported(args: TrainingArguments) -> None:
@@ -26,21 +35,33 @@ def refuse_unsupported(args: TrainingArguments) -> None:
 
 def unsupported(args: TrainingArguments) -> Iterator[Problem]:
     """What of a trainer's arguments can't be combined with token selection, and why."""
-    parallelism = getattr(args, "parallelism_config", None)
-    for name in ("cp_size", "sp_size", "tp_size"):
-        if (size := getattr(parallelism, name, 1) or 1) > 1:
-            yield Problem(
-                "`parallelism_config` has {name}={size}, which cuts documents into pieces that are scored apart: "
-                "token selection needs whole sequences on every device. Set it to 1 and use data parallelism.",
-                name=name,
-                size=size,
-            )
+    yield from unsupported_parallelism(getattr(args, "parallelism_config", None) or _from_launcher())
     if args.n_gpu > 1:
         yield Problem(
             "{n} GPUs are visible to one process, for which Trainer uses nn.DataParallel: start the run with "
             "`accelerate launch`, or make one GPU visible with CUDA_VISIBLE_DEVICES.",
             n=args.n_gpu,
         )
+
+
+def unsupported_parallelism(parallelism: Any) -> Iterator[Problem]:
+    """What of a `ParallelismConfig` of accelerate (or None) cannot be combined with token selection."""
+    for name, reason in CUTTING.items():
+        if (size := getattr(parallelism, name, 1) or 1) > 1:
+            yield Problem(
+                "`parallelism_config` has {name}={size}, which cuts {reason}. Set it to 1 and use data parallelism "
+                "(DDP, FSDP 2, DeepSpeed).",
+                name=name,
+                size=size,
+                reason=reason,
+            )
+
+
+def _from_launcher() -> ParallelismConfig | None:
+    """What a configuration of `accelerate launch` asks for, which the trainer's arguments do not know."""
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true":
+        return ParallelismConfig()
+    return None
 
 
 def needs_framework_loss(args: TrainingArguments, compute_loss_func: Callable[..., Any] | None = None) -> str | None:

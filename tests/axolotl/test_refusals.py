@@ -54,7 +54,6 @@ def test_block(settings, no_model, block, match):
         ({"use_eaft": True}, r"`use_eaft` is True.*`strategy: eaft`"),
         ({"relora": True, "jagged_restart_steps": 2}, r"`relora` is True"),
         ({"tensor_parallel_size": 2}, r"`tensor_parallel_size` is 2"),
-        ({"processor_type": "AutoProcessor"}, r"`processor_type` is 'AutoProcessor'"),
         (
             {"train_on_inputs": True, "sstoken": {"gamma": 0.0}, "datasets": [{"path": "x", "type": "alpaca"}]},
             r"`train_on_inputs` is True.*`gamma` above 0",

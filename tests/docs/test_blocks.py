@@ -96,6 +96,8 @@ def test_yaml(block, plugin):
             from sstoken_axolotl.args import SSTokenArgs
 
             SSTokenArgs.model_validate({"sstoken": settings["sstoken"]})
+    elif "external_plugins" in settings:  # ms-swift
+        SSTokenConfig(**{k.removeprefix("SSTOKEN_").lower(): yaml.safe_load(v) for k, v in settings["ENV"].items()})
     elif "sstoken" not in settings:  # what stands in the block of either framework
         SSTokenConfig(**settings)
     else:

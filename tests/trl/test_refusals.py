@@ -95,3 +95,28 @@ def test_adapters_of_virtual_tokens(make_trainer):
     config = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
     for strategy in ("sstoken", "random"):
         refused(make_trainer, peft_config=config, sstoken_strategy=strategy, match="PROMPT_TUNING, which adds virtual")
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "match"),
+    [
+        ({"CP_SIZE": "2"}, {}, "`parallelism_config` has cp_size=2, which cuts documents into pieces"),
+        ({"SP_SIZE": "2"}, {}, "`parallelism_config` has sp_size=2, which cuts documents into pieces"),
+        ({"TP_SIZE": "2"}, {}, "`parallelism_config` has tp_size=2, which cuts each layer into pieces"),
+        ({"FSDP_VERSION": "1"}, {}, "sharded by FSDP version 1.*`fsdp_version: 2`"),
+        (
+            {"FSDP_VERSION": "2"},
+            {"sstoken_history": "snapshot"},
+            "`sstoken_history` is 'snapshot', whose copy .* FSDP shards: set it to 'base'",
+        ),
+        ({"FSDP_VERSION": "2"}, {"peft_config": None}, "a history cannot be recorded under FSDP"),
+    ],
+    ids=str,
+)
+def test_what_the_launcher_asks_for(make_trainer, monkeypatch, environment, options, match):
+    """`accelerate launch` says it in the environment alone."""
+    for name, value in environment.items():
+        switch, prefix = ("FSDP", "") if name.startswith("FSDP") else ("PARALLELISM_CONFIG", "PARALLELISM_CONFIG_")
+        monkeypatch.setenv(f"ACCELERATE_USE_{switch}", "true")
+        monkeypatch.setenv(prefix + name, value)
+    refused(make_trainer, match=match, **options)
