@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
+from sstoken_plugins.errors import refused
 from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
 
 from .names import own_name
@@ -21,9 +22,17 @@ class MsSwift(Framework):
     label, package, extra = "ms-swift", "swift", "swift"
     usage = "RUN.yaml [flags of `swift sft`]"
     marks = frozenset(("external_plugins", "tuner_type", "torch_dtype", "dataset", "ENV", "model"))
+    model_option = "model"
 
     def naming(self, option: str) -> str:
         return own_name(option)
+
+    def flag(self, option: str, value: str) -> str:
+        raise refused(
+            "`sstoken compare` cannot vary {name}: ms-swift reads it from `ENV` of the YAML. Inspect two YAMLs, and "
+            "compare their reports.",
+            name=own_name(option),
+        )
 
     def examine(self, command: CommandLine) -> Diagnosis:
         from .doctor import examine
