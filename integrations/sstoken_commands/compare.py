@@ -94,7 +94,8 @@ def _report_file(path: Path) -> Path:
         return path
     if (path / INSPECTED).is_file():
         return path / INSPECTED
-    found = files.reports(path / files.FOLDER) or files.reports(path)
+    places = (path / files.FOLDER, path / files.FOLDER_BEFORE, path)
+    found = next((there for there in map(files.reports, places) if there), [])
     if not found:
         raise refused(
             "{path} is no report: name a .parquet that `sstoken inspect` or `report_steps` wrote, or its folder.",

@@ -13,6 +13,7 @@ from sstoken_plugins.cli import main
 from sstoken_report import comparison_terminal
 from sstoken_report.comparison import Comparison
 from sstoken_report.comparison_page import render
+from sstoken_report.folder import FOLDER, FOLDER_BEFORE
 from sstoken_report.kinds import kinds_of
 
 from .browsing import click, errors, fates, needs_browser, open_all, open_page
@@ -74,12 +75,13 @@ def test_report_files_are_compared_without_a_model(written, reports, tmp_path, c
     assert [each["strategy"] for each in found["config"]] == ["sstoken", "random"]
 
 
-def test_a_folder_stands_for_its_report(written, reports, tmp_path, capsys):
+@pytest.mark.parametrize("of_run", [FOLDER, FOLDER_BEFORE])
+def test_a_folder_stands_for_its_report(of_run, written, reports, tmp_path):
     (tmp_path / "look").mkdir()
     reports["sstoken"].write_parquet(tmp_path / "look" / "sstoken-inspect.parquet")
-    (tmp_path / "run" / "sstoken-report").mkdir(parents=True)
+    (tmp_path / "run" / of_run).mkdir(parents=True)
     for step, name in ((5, "sstoken"), (10, "random")):
-        reports[name].write_parquet(tmp_path / "run" / "sstoken-report" / f"step-{step:06d}.parquet")
+        reports[name].write_parquet(tmp_path / "run" / of_run / f"step-{step:06d}.parquet")
     out = tmp_path / "out"
     assert main(["compare", str(tmp_path / "look"), str(tmp_path / "run"), "--out", str(out)]) == 0
     config = json.loads((out / "sstoken-compare.json").read_text())["config"]
