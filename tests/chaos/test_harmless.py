@@ -85,6 +85,7 @@ def trains(folder: Path, history: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_whole_training_fetches_and_writes_nothing_elsewhere(ledger, tmp_path, history):
+    earlier_adapter(tmp_path)
     make(tmp_path / "before", history, max_steps=1, reports=1).train()  # what libraries make once for all is there
     ledger.trial("harmless", ("training", history),
                  lambda: apart(watched, tmp_path, trains, tmp_path / "run", history), lambda status: status == 0
