@@ -182,13 +182,15 @@ def test_one_declaration_may_be_shared_with_defaults_of_ones_own(register):
 
 
 @pytest.mark.parametrize("other", [declares(0.25, "How many."), declares(3, kind="int")], ids=["help", "type"])
-def test_declarations_that_differ_are_refused_with_both_owners(register, other):
+def test_of_two_plugins_whose_declarations_differ_both_are_left_out(register, caplog, other):
     register("one", declares(0.25))
     register("other", other)
-    with pytest.raises(
-        Refused, match=r"declare the option 'how_much' differently: method one and method other.*Uninstall one"
-    ):
-        SSTokenConfig()
+    assert "how_much" not in all_options()
+    assert "the option 'how_much' of its method 'one'" in caplog.text
+    assert "is taken by the method 'one'" in caplog.text
+    assert SSTokenConfig(strategy="full").strategy == "full"
+    with pytest.raises(Refused, match=r"`strategy` is 'other', which is not registered.*was left out"):
+        SSTokenConfig(strategy="other")
 
 
 def undeclared():
