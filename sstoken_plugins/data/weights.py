@@ -31,6 +31,8 @@ class DataWeights:
     def __init__(self) -> None:
         self._weights: dict[int, Tensor] = {}
         self._rows: dict[int, str] = {}
+        self.negative: str | None = None
+        """A row that has a weight below 0, if any has."""
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -65,6 +67,8 @@ class DataWeights:
                 other=self._rows[key],
             )
         self._rows.setdefault(key, row)
+        if self.negative is None and (weights < 0).any():
+            self.negative = row
 
     def update(self, other: DataWeights) -> None:
         """Takes in those of another data set.
@@ -81,6 +85,7 @@ class DataWeights:
                     other=self._rows[key],
                 )
             self._rows.setdefault(key, other._rows[key])
+        self.negative = self.negative or other.negative
 
     def __call__(self, batch: MutableMapping[str, Any]) -> None:
         """Adds the weights to a training batch, on the host.

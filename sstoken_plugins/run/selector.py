@@ -115,7 +115,17 @@ class TokenSelector:
 
     @property
     def lookup(self) -> Lookup:
-        """What the data loader should do to every training batch; without, the device is asked later."""
+        """What the data loader should do to every training batch; without, the device is asked later.
+
+        Raises:
+            Refused: if the loss would be divided by a sum of weights of which some are negative.
+        """
+        if self.data_weights is not None and self.data_weights.negative and self.config.divisor == "weights":
+            raise refused(
+                "{row} has a weight below 0, but {divisor} is 'weights', and the sum of a step's weights may be 0 or "
+                "less: set {divisor} to 'abs_weights'.",
+                row=self.data_weights.negative,
+            )
         of_history = self.history.lookup() if self.history is not None else None
         others = (each.lookup() for each in self.plan.measurements.values())
         return BatchLookup(self.n_tokens, of_history, *others, self.data_weights)
