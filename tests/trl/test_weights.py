@@ -107,5 +107,5 @@ def test_a_column_that_is_not_there(make_trainer, tmp_path):
 def test_a_sum_that_may_vanish_is_no_divisor(make_trainer, dataset):
     data = dataset.map(lambda row, i: {"weight": -1.0 if i == 3 else 1.0}, with_indices=True)
     trainer = make_trainer(train_dataset=data, sstoken_weights="weight", sstoken_divisor="weights", **FULL)
-    with pytest.raises(ValueError, match="Row 3 .*has a weight below 0, but `sstoken_divisor` is 'weights'"):
+    with pytest.raises(ValueError, match=r"Row 3 .*has a weight below 0, but `sstoken_divisor` is 'weights'"):
         trainer.train()
