@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from swift.trainers import Seq2SeqTrainer
+from torch import Tensor
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.data import IGNORE_INDEX
@@ -52,6 +53,7 @@ class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):  # type: ignore[
             return super().train(*args, **kwargs)
 
     def selecting_model(self, model: Any, step: int) -> SelectingModel:
+        assert self.token_selector is not None
         return _MeanOfLabels(model, self.token_selector, step, self._coefficient())
 
     def _coefficient(self) -> float:
@@ -64,9 +66,9 @@ class _MeanOfLabels(SelectingModel):
     """swift takes a model's loss for the mean over the labels, and multiplies it by their share of the step's
     denominator: so it gets `-(weights * log_probs).sum() / n_labels`."""
 
-    def __call__(self, **inputs: Any) -> SelectedTokensOutput:
+    def __call__(self, num_items_in_batch: Tensor | None = None, **inputs: Any) -> SelectedTokensOutput:
         n_labels = (inputs["labels"][:, 1:] != IGNORE_INDEX).sum().clamp(min=1)
-        return super().__call__(num_items_in_batch=n_labels.to(torch.float32), **inputs)
+        return super().__call__(n_labels.to(torch.float32), **inputs)
 
 
 class NoSelection:

@@ -13,6 +13,7 @@ import pytest
 
 import sstoken_report.plugin
 from sstoken_plugins import Refused, SSTokenConfig, TokenSelector, all_options
+from sstoken_plugins.installing import how_to_install
 from sstoken_plugins.registry import plugin_manager
 from sstoken_report.callback import ReportCallback
 from sstoken_report.command import main as report_command
@@ -39,8 +40,8 @@ def test_missing_packages_are_refused_before_anything_loads(monkeypatch):
     with pytest.raises(Refused) as refused:
         SSTokenConfig(report_steps=5)
     assert str(refused.value.named(lambda option: f"--sstoken_{option}")) == (
-        "`--sstoken_report_steps` is 5, but no_such_package is not installed here: run `pip install "
-        '"sstoken-plugins[report]"`, or set `--sstoken_report_steps` to 0.'
+        "`--sstoken_report_steps` is 5, but no_such_package is not installed here: run "
+        f"`{how_to_install('report')}`, or set `--sstoken_report_steps` to 0."
     )
 
 
@@ -149,9 +150,13 @@ def test_an_adapter_of_unknown_age_is_past_its_warm_up(tmp_path):
 
 def test_deepspeed_and_streams_are_refused():
     selector = SimpleNamespace(config=SSTokenConfig(report_steps=7))
+    known = {"processing_class": SimpleNamespace(decode=str)}
     for trainer, reason in (
-        (SimpleNamespace(is_deepspeed_enabled=True), "under DeepSpeed nothing is scored"),
-        (SimpleNamespace(is_deepspeed_enabled=False, train_dataset=iter(())), "the training data are a stream"),
+        (SimpleNamespace(is_deepspeed_enabled=True, **known), "under DeepSpeed nothing is scored"),
+        (
+            SimpleNamespace(is_deepspeed_enabled=False, train_dataset=iter(()), **known),
+            "the training data are a stream",
+        ),
     ):
         with pytest.raises(Refused, match=f"`report_steps` is 7, but {reason}"):
             ReportCallback(trainer, selector)
