@@ -65,7 +65,7 @@ def test_the_user_has_the_last_word(written):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (BOTH, "could be a configuration for axolotl or swift or trl: say which with `--framework NAME`"),
+        (BOTH, "could be a configuration for axolotl or trl: say which with `--framework NAME`"),
         ({"colour": "blue"}, "could be a configuration for axolotl or swift or trl"),
         ("- a\n- list\n", "holds no settings"),
         ("a: [", "cannot be read: "),
