@@ -65,5 +65,5 @@ def test_a_yaml_that_axolotl_refuses_is_named(config, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["axolotl"])
     settings = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump({**settings, "micro_batch_size": "many"}))
-    assert main(["--config", str(config)]) == 1
+    assert main(["--config", str(config)]) == 2
     assert f"sstoken audit: --config {config}: " in capsys.readouterr().err
