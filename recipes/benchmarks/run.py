@@ -41,8 +41,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sstoken_plugins import registry
-
 # Shapes of SmolLM2-135M and Llama-3.2-1B; `tiny` is for tests.
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -95,6 +93,8 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
+    from sstoken_plugins import registry  # here: a contender's process may use another version
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", choices=("trl", "axolotl"), default="trl")
     parser.add_argument(
