@@ -81,7 +81,8 @@ def checked(
     elif values.requires_grad:
         wrong = "a tensor that requires a gradient (detach it)"
     if wrong is None:
-        return values  # type: ignore[no-any-return]
+        found: Tensor = values
+        return found
     raise PluginError(
         f"{_who(kind, name, type(owner))} returned {wrong} from `{type(owner).__name__}.{method}`, where one number "
         f"for each {each} was expected: shape {shape}, on {expected.device}, without gradient."

@@ -38,7 +38,7 @@ def make_trainer(args: Any) -> Any:
 
     replace_trainers()
 
-    class Made(SwiftSft):  # type: ignore[misc]
+    class Made(SwiftSft):
         def train(self, trainer: Any) -> Any:
             return trainer
 

@@ -30,7 +30,7 @@ def own_names() -> Iterator[None]:
         raise error.named(own_name) from error
 
 
-class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):  # type: ignore[misc]
+class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):
     """swift's trainer for causal language models, with token selection as the environment asks for it.
 
     Raises:

@@ -20,7 +20,7 @@ SHORT = {"--model": "--model_name_or_path", "--split": "--dataset_train_split"}
 
 
 @dataclass
-class SSTokenScriptArguments(ScriptArguments):  # type: ignore[misc]
+class SSTokenScriptArguments(ScriptArguments):
     """TRL's, and where the user's own rows are."""
 
     data: str | None = field(
@@ -43,7 +43,7 @@ class WrongCommandLine(Refused):
     """An unknown flag or key, or one without a value."""
 
 
-class Parser(TrlParser):  # type: ignore[misc]
+class Parser(TrlParser):
     """TRL's parser for `sstoken sft`; what is wrong is said in one sentence instead of below all of its flags."""
 
     def error(self, message: str) -> NoReturn:

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer, TrlParser
 COMPUTES_LOSS_IN_CHUNKS = SFTConfig.loss_type is None
 
 
-class MetaTrainer(SFTTrainer):  # type: ignore[misc]
+class MetaTrainer(SFTTrainer):
     """Prepares data and adapter as for a training, for a model without weights."""
 
     def _move_model_to_device(self, model: Any, device: Any) -> Any:

@@ -24,7 +24,7 @@ from .unsupported import needs_framework_loss_under_trl, unsupported_arguments
 logger = logging.getLogger(__name__)
 
 
-class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):  # type: ignore[misc]
+class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):
     """`SFTTrainer` that trains on the tokens that matter when `args.sstoken` is True, and is `SFTTrainer` otherwise.
 
         trainer = SSTokenSFTTrainer(
