@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import shutil
+import textwrap
 from typing import Any
 
 from trl import SFTTrainer
@@ -70,7 +72,7 @@ class SSTokenSFTTrainer(SSTokenTrainerMixin, SFTTrainer):
             self.enable_token_selection(selector)
         self.accelerator.print(f"ssToken is on: {selector.summary}")
         if outlook := selector.outlook:
-            self.accelerator.print(outlook.text(own_name))
+            self.accelerator.print(textwrap.fill(outlook.text(own_name), shutil.get_terminal_size().columns))
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         call = preparation(self, dataset, *args, **kwargs)

@@ -169,7 +169,8 @@ def test_init_asks_where_it_can(model_dir, conversations, tmp_path, monkeypatch,
 
 def test_the_first_and_the_last_line(make_trainer, tmp_path, capsys):
     trainer = make_trainer(sstoken_report_steps=2, sstoken_report_samples=4, max_steps=2)
-    assert "What to expect of 'sstoken': worse than plain fine-tuning" in capsys.readouterr().out
+    first = " ".join(capsys.readouterr().out.split())
+    assert "What to expect of 'sstoken': worse than plain fine-tuning" in first
     trainer.train()
     last = capsys.readouterr().out.strip().splitlines()[-1]
     out = tmp_path / "out"
