@@ -31,6 +31,15 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "bare": {},
 }
 RECORDED = {"sstoken_history": "recorded", "sstoken_history_record": True}
+REFERENCE = "sstoken_reference_adapter"
+# Methods that need more than their name.
+METHODS: dict[str, dict[str, Any]] = {
+    "signal": {"sstoken_signal": "rel", **RECORDED},
+    "psft": {"sstoken_history": "snapshot", "sstoken_refresh_steps": 2},
+    "rho1": {REFERENCE: ""},
+    "token_cleaning": {REFERENCE: "", "sstoken_over": "sample", **RECORDED},
+    "forgetting": {REFERENCE: "", "sstoken_over": "sample", **RECORDED},
+}
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -38,6 +47,8 @@ def options_of(name: str) -> dict[str, Any]:
     reads one."""
     if name in CONTENDERS:
         return dict(CONTENDERS[name])
+    if name in METHODS:
+        return {"sstoken_strategy": name, **METHODS[name]}
     from sstoken_plugins import SSTokenConfig
 
     return {"sstoken_strategy": name, **(RECORDED if SSTokenConfig(strategy=name).reads_history else {})}
@@ -99,8 +110,8 @@ def make_trainer(name: str, point: Point, folder: Path, steps: int = STEPS_PER_E
     """
     from datasets import Dataset
     from naive import BareTrainer, NaiveTrainer
-    from peft import LoraConfig
-    from transformers import BitsAndBytesConfig
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from trl import SFTTrainer
 
     from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
@@ -113,6 +124,12 @@ def make_trainer(name: str, point: Point, folder: Path, steps: int = STEPS_PER_E
             options["sstoken_rho"] = point.rho
     if "sstoken_history_record" in options:
         options["sstoken_history_store"] = str(folder / "store")
+    lora = None
+    if point.lora_r:
+        lora = LoraConfig(r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear")
+    if REFERENCE in options:
+        options[REFERENCE] = str(folder / "reference")
+        get_peft_model(AutoModelForCausalLM.from_pretrained(point.model), lora).save_pretrained(options[REFERENCE])
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
@@ -140,11 +157,7 @@ def make_trainer(name: str, point: Point, folder: Path, steps: int = STEPS_PER_E
         ),
         train_dataset=Dataset.from_list(samples(point, steps)),
         quantization_config=quantization if point.precision == "4bit" else None,
-        peft_config=(
-            LoraConfig(r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear")
-            if point.lora_r
-            else None
-        ),
+        peft_config=lora,
     )
 
 

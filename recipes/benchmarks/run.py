@@ -3,7 +3,7 @@
     python recipes/benchmarks/run.py    # the CPU table of docs/cost.md: a quarter of an hour
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
-    python recipes/benchmarks/run.py --contenders dft eaft deft infosft talr prift stm    # methods by name
+    python recipes/benchmarks/run.py --contenders dft eaft prift rho1    # methods by name
     python recipes/benchmarks/run.py --lora-r 0 --contenders auto full    # all weights train
     python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
