@@ -12,9 +12,10 @@ from trl import SFTTrainer
 from sstoken_plugins import registry
 from sstoken_trl import SSTokenSFTTrainer
 
-from ..trl.conftest import adapters, dataset, lora, make_trainer, model_dir, settings  # noqa: F401
+from ..trl.conftest import adapters, conversations, dataset, lora, make_trainer, model_dir, settings  # noqa: F401
 from ..trl.test_script import in_own_processes, log_of
-from ..trl.test_training import difference, losses, nf4, round_adapters, weights
+from ..trl.test_training import difference, load, losses, nf4, round_adapters, weights
+from .whole_rows import CASES, assert_is_the_step, expected_gradient
 
 # What a method cannot do without.
 REQUIRED = {"signal": {"sstoken_signal": "rel"},
@@ -110,3 +111,50 @@ def test_two_processes_remember_what_one_does(settings, tmp_path):  # noqa: F811
     rates = [[entry["sstoken/keep_rate"] for entry in log_of(tmp_path / name)[:9]] for name in ("one", "two")]
     assert rates[0] == pytest.approx(rates[1], abs=1e-6)
     assert min(rates[0]) < 1
+
+
+KINDS = {
+    "padded": {},
+    "packed": {"packing": True, "max_length": 64},
+    "padding-free": {"padding_free": True, "max_length": None},
+    "turns": {"assistant_only_loss": True},
+}
+DEFAULT = ("turns", False)
+
+
+@pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
+@pytest.mark.parametrize(
+    ("kind", "four_bit"),
+    [
+        pytest.param(kind, four_bit, marks=() if (kind, four_bit) == DEFAULT else pytest.mark.slow)
+        for kind in KINDS
+        for four_bit in (False, True)
+    ],
+)
+@pytest.mark.parametrize("method", CASES)
+def test_a_step_is_that_of_the_published_loss(
+    make_trainer, model_dir, adapters, dataset, conversations, method, kind, four_bit  # noqa: F811
+):  # fmt: skip
+    required = REQUIRED.get(method, {})
+    trainer = make_trainer(
+        model=load(model_dir, adapters[0], four_bit),
+        peft_config=None,
+        train_dataset=(conversations if kind == "turns" else dataset).select(range(6)),
+        sstoken_strategy=method,
+        **{f"sstoken_{name}": value for name, value in CASES[method].items()},
+        **required,
+        **KINDS[kind],
+        per_device_train_batch_size=6,
+        max_steps=1,
+        optim="sgd",
+        learning_rate=1.0,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        gradient_checkpointing=False,
+    )
+    if four_bit:
+        round_adapters(trainer.model)
+    expected = expected_gradient(trainer.model, trainer.train_dataset, method)
+    before = weights(trainer)
+    trainer.train()
+    assert_is_the_step(before, weights(trainer), expected)
