@@ -92,6 +92,13 @@ def test_a_misspelt_key_of_the_yaml(settings, tmp_path, capsys):
         assert len(error.strip().splitlines()) == 1
 
 
+def test_a_misspelt_flag_is_named_beside_a_wrong_value(flags):
+    with pytest.raises(Refused) as refusal:
+        run([*flags, "--sstoken_roh", "1", "--eval_strategy", "sometimes"])
+    assert "did you mean `--sstoken_rho`?" in str(refusal.value)
+    assert "sometimes" in str(refusal.value)
+
+
 def test_without_arguments_and_with_help(capsys):
     for command in ("sft", "record"):
         with pytest.raises(SystemExit) as ending:
