@@ -106,12 +106,14 @@ def _read(parser: TrlParser, arguments: list[str]) -> tuple[Any, ...]:
             )
             return read
     except (ValueError, TypeError, OSError, yaml.YAMLError, IndexError) as error:
-        if isinstance(error, Refused):
-            raise
         if isinstance(error, IndexError):  # nothing behind `--config`
             raise WrongCommandLine("`--config` names no file.") from error
-        problem = Problem("{error}", error=" ".join(str(error).split()))
-        raise WrongCommandLine(*_misspelt(parser, arguments), problem) from error
+        said = error.texts if isinstance(error, Refused) else (" ".join(str(error).split()),)
+        if misspelt := list(_misspelt(parser, arguments)):
+            raise WrongCommandLine(*misspelt, *said) from error
+        if isinstance(error, Refused):
+            raise
+        raise Refused(*said) from error
 
 
 def _misspelt(parser: TrlParser, arguments: Sequence[str]) -> Iterator[Problem]:

@@ -92,11 +92,13 @@ def test_a_misspelt_key_of_the_yaml(settings, tmp_path, capsys):
         assert len(error.strip().splitlines()) == 1
 
 
-def test_a_misspelt_flag_is_named_beside_a_wrong_value(flags):
+@pytest.mark.parametrize("wrong", [["--sstoken_rho", "60"], ["--bf16", "true", "--fp16", "true"]], ids=" ".join)
+def test_a_misspelt_flag_is_named_beside_a_wrong_value(flags, wrong):
     with pytest.raises(Refused) as refusal:
-        run([*flags, "--sstoken_roh", "1", "--eval_strategy", "sometimes"])
-    assert "did you mean `--sstoken_rho`?" in str(refusal.value)
-    assert "sometimes" in str(refusal.value)
+        run([*flags, "--sstoken_gama", "1", *wrong])
+    misspelt, value = str(refusal.value).splitlines()
+    assert misspelt == "`--sstoken_gama` is not a flag of `sstoken sft`: did you mean `--sstoken_gamma`?"
+    assert wrong[0].strip("-") in value
 
 
 def test_without_arguments_and_with_help(capsys):
