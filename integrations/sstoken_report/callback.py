@@ -57,6 +57,8 @@ class ReportCallback(TrainerCallback):
                 "only: set it to 0, or load the data without streaming.",
                 value=steps,
             )
+        if selector.config.report_trackers:
+            panels.trackers_of(trainer)
         self._trainer = trainer
         self._selector = selector
         self._folder = Path(trainer.args.output_dir) / files.FOLDER
@@ -78,7 +80,8 @@ class ReportCallback(TrainerCallback):
         self._report(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self._selector.config.report_steps == 0:
+        # The last step is reported here, while the trackers are open.
+        if state.global_step % self._selector.config.report_steps == 0 or control.should_training_stop:
             self._report(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -105,8 +108,8 @@ class ReportCallback(TrainerCallback):
             logger.warning("The report of step %d could not be written: %s.", step, error)
         else:
             self._tell()
-            if self._selector.config.report_wandb:
-                panels.show(files.parquet_path(self._folder, step).with_suffix(".html"), step)
+            if self._selector.config.report_trackers:
+                panels.show(self._trainer, report, files.parquet_path(self._folder, step).with_suffix(".html"))
             logger.info("Report of step %d, %.1f %% kept: %s", step, 100 * means["keep_rate"], self._folder)
 
 

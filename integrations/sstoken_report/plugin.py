@@ -10,8 +10,6 @@ from typing import Any
 from sstoken_plugins import NoOptions, Problem, TokenSelector, hookimpl, option
 from sstoken_plugins.installing import how_to_install
 
-from .panels import is_installed
-
 PACKAGES = ("jinja2", "matplotlib", "pyarrow", "tqdm")
 
 
@@ -31,10 +29,11 @@ class ReportOptions(NoOptions):
         otherwise=", but it is the number of samples that a report shows: set it to 1 or more.",
     )
 
-    report_wandb: bool = option(
+    report_trackers: bool = option(
         False,
-        "Whether each page of `report_steps` is also shown in the run of Weights & Biases. It holds training data, "
-        "which is then sent there.",
+        "Whether each report of `report_steps` is also shown in the trackers of `report_to`: the page in Weights & "
+        "Biases and trackio, the first samples as text in TensorBoard. It holds training data, which is then sent "
+        "there.",
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -48,12 +47,10 @@ class ReportOptions(NoOptions):
                 missing=", ".join(missing),
                 verb="is" if len(missing) == 1 else "are",
             )
-        if self.report_wandb and not self.report_steps:
+        if self.report_trackers and not self.report_steps:
             yield Problem(
-                "{report_wandb} is True, but {report_steps} is 0, so there are no pages: set {report_steps}."
+                "{report_trackers} is True, but {report_steps} is 0, so there are no reports: set {report_steps}."
             )
-        if self.report_wandb and not is_installed():
-            yield Problem("{report_wandb} is True, but wandb is not installed here: run `pip install wandb`.")
 
 
 @hookimpl

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # What the writers of torch and safetensors say when there is no room; they have classes for all errors.
 _NO_ROOM = ("iostream error", "enforce fail", "unexpected pos", "I/O")
 _THEN = (
-    "this checkpoint is incomplete and will be passed over; those before it are whole. Make room, or mend the cause, "
+    "this checkpoint is incomplete and will be skipped; those before it are whole. Make room, or fix the cause, "
     "and resume."
 )
 STATE_FILE, TENSORS_FILE = "sstoken.json", "sstoken_history.safetensors"

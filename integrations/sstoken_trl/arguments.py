@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, TrlParser
 
-from sstoken_plugins.errors import Problem, Refused, refused
+from sstoken_plugins.errors import Problem, Refused
 
 from .compat import knows_flag, launcher_flags
 from .config import SSTokenSFTConfig, own_names
@@ -106,11 +106,23 @@ def _read(parser: TrlParser, arguments: list[str]) -> tuple[Any, ...]:
             )
             return read
     except (ValueError, TypeError, OSError, yaml.YAMLError, IndexError) as error:
-        if isinstance(error, Refused):
-            raise
         if isinstance(error, IndexError):  # nothing behind `--config`
             raise WrongCommandLine("`--config` names no file.") from error
-        raise refused("{error}", error=" ".join(str(error).split())) from error
+        said = error.texts if isinstance(error, Refused) else (" ".join(str(error).split()),)
+        if misspelt := list(_misspelt(parser, arguments)):
+            raise WrongCommandLine(*misspelt, *said) from error
+        if isinstance(error, Refused):
+            raise
+        raise Refused(*said) from error
+
+
+def _misspelt(parser: TrlParser, arguments: Sequence[str]) -> Iterator[Problem]:
+    """Unknown flags where the parser did not come to look for them, since a value is wrong."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    known = launcher_flags() | {"--config"}
+    for flag in flags:
+        if flag not in known and not knows_flag(parser, flag):
+            yield _said(flag, "a flag of `sstoken sft`", [*_our_flags(parser), *SHORT, *known])
 
 
 def refuse_unknown(parser: TrlParser, *left: Any) -> None:
@@ -129,7 +141,7 @@ def _unknown(
     Args:
         launchers: flags that a launcher takes.
     """
-    ours = [flag for flag in parser._option_string_actions if flag.startswith("--") and "-" not in flag[2:]]
+    ours = _our_flags(parser)
     for key in from_config[::2]:
         if key not in launcher_flags():  # who launches us reads the same YAML
             yield _said(key.removeprefix("--"), "a key of `sstoken sft`", [flag[2:] for flag in ours])
@@ -142,6 +154,10 @@ def _unknown(
         elif not before.startswith("-"):
             yield Problem("{value!r} follows no flag.", value=argument)
         before = argument
+
+
+def _our_flags(parser: TrlParser) -> list[str]:
+    return [flag for flag in parser._option_string_actions if flag.startswith("--") and "-" not in flag[2:]]
 
 
 def _said(name: str, what: str, known: Iterable[str]) -> Problem:

@@ -33,7 +33,8 @@ RECORDED = {"--sstoken_history": "recorded", "--sstoken_history_record": "true"}
 def run(argv: Sequence[str]) -> int:
     """Runs one process of the recording; `argv` without the program's name. Returns how many samples were new."""
     trainer = make_trainer(*_parse(argv))
-    new: int = trainer.record_history()
+    with own_names():
+        new: int = trainer.record_history()
     end(trainer)
     return new
 

@@ -198,7 +198,10 @@ class RecordedHistory(StoredHistory):
     def begin(self) -> None:
         """Makes the store, unless it is there."""
         if self.store.made_by is None:
-            self.store.create(self._made_by)
+            try:
+                self.store.create(self._made_by)
+            except (StoreError, OSError) as error:
+                raise refused("{history_store}: {error}", error=error) from error
 
     def refresh(self) -> None:
         """Takes in what other processes have recorded."""

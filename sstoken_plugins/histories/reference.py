@@ -103,7 +103,10 @@ class ReferenceRecording:
     def begin(self) -> None:
         """Makes the store, unless it is there."""
         if self.store.made_by is None:
-            self.store.create(self._made_by)
+            try:
+                self.store.create(self._made_by)
+            except (StoreError, OSError) as error:
+                raise refused("{reference_store}: {error}", error=error) from error
 
     def refresh(self) -> None:
         """Takes in what other processes have recorded."""

@@ -49,7 +49,7 @@ def headers(documents: Documents) -> Tensor:
 def without_prompts(batch: MicroBatch) -> Unprompted:
     """Takes every document's prompt out of the batch, up to its `headers`.
 
-    Padded rows, packed rows and padding-free rows stay what they are. The host waits for the device once, for the
+    Padded rows, packed rows and padding-free rows stay what they are. This forces one device sync, for the
     width.
 
     Raises:

@@ -13,7 +13,7 @@ from .ranked import RankedMethod
 
 
 class Random(RankedMethod):
-    """A random rho of every document, drawn anew at every step."""
+    """A random rho of every document, drawn again at every step."""
 
     evidence = "not shown to be better than plain fine-tuning; it is a control"
 

@@ -13,7 +13,7 @@ from .ranked import RankedMethod
 
 
 class Rho1(RankedMethod):
-    """The rho best of every document by `log q_reference - log p_current`, scored anew at every step.
+    """The rho best of every document by `log q_reference - log p_current`, scored again at every step.
 
         loss = sum over the kept tokens of -log p / number of kept tokens
 

@@ -93,6 +93,12 @@ def select_tokens(
     if not 0 <= gamma <= 1:
         raise refused("{gamma} is {value!r}: set it in [0, 1], for example 0.5.", value=gamma)
     check_tokens(labels, log_probs=log_probs, history_log_probs=history_log_probs, attention=attention)
+    if gamma > 0 and (log_probs is None or history_log_probs is None):
+        raise refused(
+            "{gamma} is {value}, so the excess loss counts: pass `log_probs` and `history_log_probs`, or set {gamma} "
+            "to 0.",
+            value=gamma,
+        )
     documents = Documents.from_labels(labels, attention_mask, position_ids)
     rel = None
     if log_probs is not None and history_log_probs is not None:

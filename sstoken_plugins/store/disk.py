@@ -126,9 +126,14 @@ class DiskStore:
         """Makes the folder, or joins whoever makes the same at this moment.
 
         Raises:
-            StoreError: if another model's store appears there meanwhile.
+            StoreError: if the folder cannot be made, or another model's store appears there meanwhile.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder} cannot be made ({error.strerror}): nothing was recorded. Give another path."
+            ) from error
         write_manifest(self.folder, made_by)
         self._open(verify=True)
         self.require(made_by)

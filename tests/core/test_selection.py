@@ -230,9 +230,16 @@ def test_shapes_that_carry_no_documents_are_refused_by_name(inputs, named):
         Documents.from_batch(inputs)
 
 
-@pytest.mark.parametrize(("gamma", "missing"), [(0.5, "rel"), (1.0, "rel"), (0.0, "attention")])
-def test_a_missing_signal_is_named(gamma, missing):
-    with pytest.raises(ValueError, match=f"`{missing}` is None but `gamma` is {gamma}"):
+@pytest.mark.parametrize(
+    ("gamma", "said"),
+    [
+        (0.5, "`gamma` is 0.5, so the excess loss counts: pass `log_probs` and `history_log_probs`"),
+        (1.0, "`gamma` is 1.0, so the excess loss counts: pass `log_probs` and `history_log_probs`"),
+        (0.0, "`attention` is None but `gamma` is 0.0: pass it"),
+    ],
+)
+def test_a_missing_signal_is_named(gamma, said):
+    with pytest.raises(ValueError, match=said):
         select_tokens(torch.tensor([[-100, 1, 2]]), gamma=gamma)
 
 

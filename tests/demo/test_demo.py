@@ -68,7 +68,9 @@ def demo(tmp_path_factory):
 def test_it_trains_and_shows(demo):
     output, shown, complaints = demo
     for words in (
+        "Held-out replies, before training: batch 1/4",
         "step 2/2",
+        "Held-out replies, after training: batch 4/4",
         "loss on held-out replies",
         "reply tokens kept",
         "[-",

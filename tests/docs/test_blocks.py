@@ -171,7 +171,7 @@ def sstoken(rest: list[str]) -> None:
 def own_flags(command: str) -> set[str]:
     """Those of `sstoken COMMAND` beside the framework's."""
     if command not in ("inspect", "compare"):
-        return {"doctor": {"--json", "--framework"}}.get(command, set())
+        return {"doctor": {"--json", "--framework", "--forecast", "--verbose"}}.get(command, set())
     if importlib.util.find_spec("jinja2") is None:
         pytest.skip("reports are not installed")
     import dataclasses

@@ -82,9 +82,8 @@ def make_trainer(model_dir, adapter, rows, tmp_path_factory):
             output_dir=str(tmp_path_factory.mktemp("out")),
             bf16=False,
             use_cpu=True,
-            report_to=[],
             disable_tqdm=True,
-            **options,
+            **{"report_to": [], **options},
         )
         return SFTTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows))
 

@@ -1,4 +1,4 @@
-"""axe-core looks at a page, and at the index of a run, as wide and narrow as screens are, light and dark."""
+"""axe-core looks at every kind of page, as wide and narrow as screens are, light and dark."""
 
 from __future__ import annotations
 
@@ -12,24 +12,37 @@ import pytest
 pytest.importorskip("axe_core_python")
 pytest.importorskip("selenium")
 
+from sstoken_report import comparison_page
 from sstoken_report import folder as files
+from sstoken_report.comparison import Comparison
 from sstoken_report.index import rebuild
 
 from .browsing import errors, needs_browser, open_all
 
 pytestmark = needs_browser
 AXE = Path(str(importlib.util.find_spec("axe_core_python").origin)).with_name("axe.min.js")
-PAGES = ("index.html", "step-000010.html")
+PAGES = ("index.html", "step-000010.html", "compare.html", "audit.html")
+WITH_SAMPLES = PAGES[1:3]
 WIDTHS = (390, 768, 1280, 1920)
 
 
 @pytest.fixture(scope="module")
-def run_folder(make_report, tmp_path_factory) -> Path:
-    """Two reports of a run, with their index."""
+def run_folder(make_report, rows, tmp_path_factory) -> Path:
+    """Two reports of a run with their index, how they differ, and an audit of their data."""
+    pytest.importorskip("datasketch")
+    from sstoken_audit import audit
+    from sstoken_audit.page import render
+
     folder = tmp_path_factory.mktemp("run")
     for step in (0, 10):
         files.write(files.parquet_path(folder, step), make_report(step).write_parquet)
     rebuild(folder)
+    compared = Comparison(
+        [make_report(10), make_report(10, rho=0.3), make_report(10, strategy="dft")], ["a", "b", "c"]
+    )
+    (folder / "compare.html").write_text(comparison_page.render(compared), encoding="utf-8")
+    (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows]), encoding="utf-8")
+    (folder / "audit.html").write_text(render(audit(folder / "chats.jsonl")), encoding="utf-8")
     return folder
 
 
@@ -46,7 +59,7 @@ def screen(request, browser):
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
         browser.get("about:blank")
         browser.get(path.as_uri())
-        if path.name != "index.html":
+        if path.name in WITH_SAMPLES:
             open_all(browser)
         if folder := os.environ.get("SSTOKEN_SCREENSHOTS"):  # for people, who see more
             browser.save_screenshot(str(Path(folder, f"{path.name}-{request.param}-{width}.png")))

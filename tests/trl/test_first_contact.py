@@ -92,6 +92,15 @@ def test_a_misspelt_key_of_the_yaml(settings, tmp_path, capsys):
         assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("wrong", [["--sstoken_rho", "60"], ["--bf16", "true", "--fp16", "true"]], ids=" ".join)
+def test_a_misspelt_flag_is_named_beside_a_wrong_value(flags, wrong):
+    with pytest.raises(Refused) as refusal:
+        run([*flags, "--sstoken_gama", "1", *wrong])
+    misspelt, value = str(refusal.value).splitlines()
+    assert misspelt == "`--sstoken_gama` is not a flag of `sstoken sft`: did you mean `--sstoken_gamma`?"
+    assert wrong[0].strip("-") in value
+
+
 def test_without_arguments_and_with_help(capsys):
     for command in ("sft", "record"):
         with pytest.raises(SystemExit) as ending:
@@ -117,19 +126,19 @@ def test_a_template_that_does_not_mark_the_assistant(make_trainer, conversations
 
 
 @pytest.mark.slow
-def test_under_the_launcher_the_last_line_is_the_reason(settings, tmp_path):
+@pytest.mark.parametrize("launch", [["--num_processes", "1"], ["--multi_gpu", "--num_processes", "2"]], ids=len)
+def test_under_the_launcher_the_last_line_is_the_reason(settings, tmp_path, launch):
     """The process that the launcher starts refuses what is not known before."""
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({**settings, "sstoken": True, "sstoken_attention_layer": 7}))
     for command in ("sft", "record"):
         store = ["--sstoken_history_store", str(tmp_path / "store")] if command == "record" else []
-        status, printed = processes.run(
-            sys.executable, "-m", "sstoken_plugins", command, str(path), "--num_processes", "1", *store
-        )
+        status, printed = processes.run(sys.executable, "-m", "sstoken_plugins", command, str(path), *launch, *store)
         assert status == 2, printed
         last = printed.strip().splitlines()[-1]
         assert last.startswith(f"sstoken {command}: `sstoken_attention_layer` is 7"), printed
-        assert "CalledProcessError" not in printed
+        assert "Traceback" not in printed
+        assert printed.count("`sstoken_attention_layer` is 7") == 1
 
 
 def test_init_writes_what_trains(model_dir, mine, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sstoken_plugins import Refused
 from sstoken_plugins.store import DiskStore
 from sstoken_trl.record import run as record
 from sstoken_trl.sft import run as train
@@ -52,6 +53,12 @@ def test_another_model_is_refused(config, tmp_path, adapters):
     with pytest.raises(ValueError, match="was made with another precision"):
         record(["--config", str(config), "--bf16", "true"])
     assert (tmp_path / "history" / "store.json").read_bytes() == head
+
+
+def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"`sstoken_history_store`: .*file/store cannot be made \(Not a directory\)"):
+        record(["--config", str(config), "--sstoken_history_store", str(tmp_path / "file" / "store")])
 
 
 def test_nothing_to_record_is_said(config):

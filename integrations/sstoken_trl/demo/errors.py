@@ -1,4 +1,4 @@
-"""What goes wrong in a way the user can mend."""
+"""What goes wrong in a way the user can fix."""
 
 
 class DemoError(Exception):

@@ -42,18 +42,17 @@ def run(
     console.print(f"{len(train)} conversations to learn from, {len(held_out)} held out")
     with console.status("Loading the model in 4-bit"):
         trainer = _trainer(model, args, train, held_out)
-    with console.status("Measuring the loss on held-out replies before training"):
-        before = trainer.evaluate()["eval_loss"]
+    before = _held_out_loss(console, trainer, "before")
     (output_dir / MARKER).write_text(json.dumps({"steps": steps, "rho": rho, "gamma": gamma, "seed": seed}) + "\n")
     began = time.monotonic()
-    with _progress(console) as progress:
+    numbers = "loss {task.fields[loss]}  kept {task.fields[kept]}"
+    with _progress(console, numbers) as progress:
         trainer.add_callback(_Bar(progress, steps))
         if minutes is not None:
             trainer.add_callback(_Deadline(began + 60 * minutes))
         trainer.train()
     seconds = time.monotonic() - began
-    with console.status("Measuring the loss on held-out replies after training"):
-        after = trainer.evaluate()["eval_loss"]
+    after = _held_out_loss(console, trainer, "after")
     trainer.save_model(str(output_dir))
     print_summary(console, trainer, train, Results(before, after, seconds, output_dir))
 
@@ -114,13 +113,23 @@ def _cpu_has_bf16() -> bool:
     return not torch.cuda.is_available() and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _progress(console: Console) -> Progress:
+def _held_out_loss(console: Console, trainer: SSTokenSFTTrainer, when: str) -> float:
+    what = f"Held-out replies, {when} training"
+    with _progress(console) as progress:
+        bar = _EvaluationBar(progress, what, len(trainer.get_eval_dataloader()))
+        trainer.add_callback(bar)
+        loss: float = trainer.evaluate()["eval_loss"]
+        trainer.remove_callback(bar)
+    return loss
+
+
+def _progress(console: Console, numbers: str = "") -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("Training"),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  kept {task.fields[kept]}"),
+        TextColumn(numbers),
         TimeRemainingColumn(),
         console=console,
         expand=True,
@@ -133,7 +142,7 @@ class _Bar(TrainerCallback):
 
     def __init__(self, progress: Progress, steps: int) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=steps, loss="-", kept="-")
+        self._task = progress.add_task("Training", total=steps, loss="-", kept="-")
         self._steps = steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
@@ -143,6 +152,20 @@ class _Bar(TrainerCallback):
         self._progress.update(self._task, completed=state.global_step, loss=loss, kept=kept)
         if self._progress.disable and (state.global_step % 10 == 0 or state.global_step in (1, self._steps)):
             self._progress.console.print(f"Training: step {state.global_step}/{self._steps}, loss {loss}, kept {kept}")
+
+
+class _EvaluationBar(TrainerCallback):
+    """The same for an evaluation, by batches."""
+
+    def __init__(self, progress: Progress, what: str, batches: int) -> None:
+        self._progress, self._what, self._batches, self._done = progress, what, batches, 0
+        self._task = progress.add_task(what, total=batches)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._done += 1
+        self._progress.update(self._task, completed=self._done)
+        if self._progress.disable:
+            self._progress.console.print(f"{self._what}: batch {self._done}/{self._batches}")
 
 
 class _Deadline(TrainerCallback):
