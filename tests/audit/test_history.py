@@ -20,6 +20,7 @@ from sstoken_trl.sft import run as train
 from .conftest import pairs
 
 FULL = {"max_steps": 1, "learning_rate": 1e-4}
+LORA = {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear"}
 RECORDED = ["--sstoken", "--sstoken_history", "recorded", "--sstoken_history_strict", "--sstoken_history_store"]
 
 
@@ -74,9 +75,15 @@ def test_the_keys_are_those_that_the_training_records(form, run, tmp_path):
     assert 0 <= left.noise < 1e-3
 
 
-@pytest.mark.parametrize("peft", [{}, {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear"}])
-def test_the_training_records_nothing_after_an_audit(peft, run, tmp_path, capsys):
-    config = run(**peft)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, LORA, {**LORA, "load_in_4bit": True}, {**LORA, "load_in_4bit": True, "dtype": "bfloat16"}, {"bf16": True}],
+    ids=["full", "lora", "qlora", "qlora in bfloat16", "full in bfloat16"],
+)
+def test_the_training_records_nothing_after_an_audit(settings, run, tmp_path, capsys):
+    if "load_in_4bit" in settings:
+        pytest.importorskip("bitsandbytes")
+    config = run(**settings)
     audited()
     store = tmp_path / "run-audit" / "history"
     before = {path.name: path.read_bytes() for path in store.iterdir()}
