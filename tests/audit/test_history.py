@@ -77,7 +77,13 @@ def test_the_keys_are_those_that_the_training_records(form, run, tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, LORA, {**LORA, "load_in_4bit": True}, {**LORA, "load_in_4bit": True, "dtype": "bfloat16"}, {"bf16": True}],
+    [
+        {},
+        pytest.param(LORA, marks=pytest.mark.slow),
+        pytest.param({**LORA, "load_in_4bit": True}, marks=pytest.mark.slow),
+        {**LORA, "load_in_4bit": True, "dtype": "bfloat16"},
+        pytest.param({"bf16": True}, marks=pytest.mark.slow),
+    ],
     ids=["full", "lora", "qlora", "qlora in bfloat16", "full in bfloat16"],
 )
 def test_the_training_records_nothing_after_an_audit(settings, run, tmp_path, capsys):

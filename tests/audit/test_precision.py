@@ -33,8 +33,8 @@ def scores(data, model_dir, out, *flags):
 @pytest.mark.parametrize(
     ("flags", "nats"),
     [
-        (["--dtype", "bfloat16"], 0.1),
-        (["--load-in-4bit"], 0.5),
+        pytest.param(["--dtype", "bfloat16"], 0.1, marks=pytest.mark.slow),
+        pytest.param(["--load-in-4bit"], 0.5, marks=pytest.mark.slow),
         (["--load_in_4bit", "--dtype", "bfloat16"], 0.5),
     ],
     ids=["bfloat16", "4 bits", "4 bits and bfloat16"],
