@@ -133,12 +133,21 @@ def cell(test: str | None) -> str:
         raise ValueError(f"tests/{path} has no test {name}: correct docs/support.py")
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     of_module = [node.value for node in assigned if ast.unparse(node).startswith("pytestmark")]
-    marks = [ast.unparse(each) for each in (*found[0].decorator_list, *of_module)]
+    nodes = [*found[0].decorator_list, *of_module]
+    marks = [ast.unparse(each) for each in nodes]
     if any(each.startswith("pytest.mark.skip") and "if" not in each for each in marks):
         raise ValueError(f"tests/{path}::{name} is skipped: correct docs/support.py")
     if any("mark.gpu" in each for each in marks):
         return "on a GPU"
-    return "yes (slow tests)" if any("mark.slow" in each for each in marks) else "yes"
+    return "yes (slow tests)" if any(map(_is_slow, nodes)) else "yes"
+
+
+def _is_slow(mark: ast.expr) -> bool:
+    """Whether it makes every case slow: of parameters, all have to be marked."""
+    if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.parametrize":
+        cases = mark.args[1].elts if isinstance(mark.args[1], ast.List | ast.Tuple) else ()
+        return bool(cases) and all("mark.slow" in ast.unparse(case) for case in cases)
+    return "mark.slow" in ast.unparse(mark)
 
 
 def versions() -> str:

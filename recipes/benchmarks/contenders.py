@@ -21,6 +21,7 @@ import torch
 CONTENDERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "full": {"sstoken_strategy": "full"},
+    "auto": {},
     "recorded": {"sstoken_history": "recorded", "sstoken_history_record": True},
     "last_visit": {"sstoken_history": "last_visit"},
     "base": {"sstoken_history": "base"},
@@ -30,6 +31,15 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "bare": {},
 }
 RECORDED = {"sstoken_history": "recorded", "sstoken_history_record": True}
+REFERENCE = "sstoken_reference_adapter"
+# Methods that need more than their name.
+METHODS: dict[str, dict[str, Any]] = {
+    "signal": {"sstoken_signal": "rel", **RECORDED},
+    "psft": {"sstoken_history": "snapshot", "sstoken_refresh_steps": 2},
+    "rho1": {REFERENCE: ""},
+    "token_cleaning": {REFERENCE: "", "sstoken_over": "sample", **RECORDED},
+    "forgetting": {REFERENCE: "", "sstoken_over": "sample", **RECORDED},
+}
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -37,6 +47,8 @@ def options_of(name: str) -> dict[str, Any]:
     reads one."""
     if name in CONTENDERS:
         return dict(CONTENDERS[name])
+    if name in METHODS:
+        return {"sstoken_strategy": name, **METHODS[name]}
     from sstoken_plugins import SSTokenConfig
 
     return {"sstoken_strategy": name, **(RECORDED if SSTokenConfig(strategy=name).reads_history else {})}
@@ -57,7 +69,7 @@ class Point:
     gradient_checkpointing: bool
     rho: float = 0.6
     prompt: float = 0.25  # share of a sample's tokens
-    lora_r: int = 16
+    lora_r: int = 16  # 0: all weights train
 
 
 def serve(
@@ -71,7 +83,7 @@ def serve(
     if packages is not None:
         sys.path.insert(0, str(packages.resolve()))
     torch.set_num_threads(threads)
-    _be_quiet()
+    be_quiet()
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -83,18 +95,23 @@ def serve(
 
                 train(name, point, Path(folder), _OnDemand(connection))
             else:
-                trainer = _trainer(name, point, Path(folder))
+                trainer = make_trainer(name, point, Path(folder))
                 trainer.add_callback(_OnDemand(connection))
                 trainer.train()
     except Exception as error:
         connection.send({"error": f"{type(error).__name__}: {error}"})
 
 
-def _trainer(name: str, point: Point, folder: Path) -> Any:
+def make_trainer(name: str, point: Point, folder: Path, steps: int = STEPS_PER_EPOCH) -> Any:
+    """TRL's, or that of this package or of naive.py.
+
+    Args:
+        steps: of an epoch.
+    """
     from datasets import Dataset
     from naive import BareTrainer, NaiveTrainer
-    from peft import LoraConfig
-    from transformers import BitsAndBytesConfig
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from trl import SFTTrainer
 
     from sstoken_trl import SSTokenSFTConfig, SSTokenSFTTrainer
@@ -107,6 +124,12 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
             options["sstoken_rho"] = point.rho
     if "sstoken_history_record" in options:
         options["sstoken_history_store"] = str(folder / "store")
+    lora = None
+    if point.lora_r:
+        lora = LoraConfig(r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear")
+    if REFERENCE in options:
+        options[REFERENCE] = str(folder / "reference")
+        get_peft_model(AutoModelForCausalLM.from_pretrained(point.model), lora).save_pretrained(options[REFERENCE])
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
@@ -132,20 +155,18 @@ def _trainer(name: str, point: Point, folder: Path) -> Any:
             disable_tqdm=True,
             **options,
         ),
-        train_dataset=Dataset.from_list(samples(point)),
+        train_dataset=Dataset.from_list(samples(point, steps)),
         quantization_config=quantization if point.precision == "4bit" else None,
-        peft_config=LoraConfig(
-            r=point.lora_r, lora_alpha=2 * point.lora_r, lora_dropout=0.0, target_modules="all-linear"
-        ),
+        peft_config=lora,
     )
 
 
-def samples(point: Point) -> list[dict[str, list[int]]]:
-    """Random tokens, of which the first are the prompt."""
+def samples(point: Point, steps: int = STEPS_PER_EPOCH) -> list[dict[str, list[int]]]:
+    """Random tokens, of which the first are the prompt; for so many steps."""
     rng = random.Random(0)
     n_prompt = int(point.prompt * point.tokens)
     rows = []
-    for _ in range(STEPS_PER_EPOCH * point.batch):
+    for _ in range(steps * point.batch):
         ids = [rng.randrange(point.vocabulary) for _ in range(point.tokens)]
         labels = [-100] * n_prompt + ids[n_prompt:]
         rows.append({"input_ids": ids, "attention_mask": [1] * point.tokens, "labels": labels})
@@ -199,7 +220,7 @@ def _peak() -> float:
     return float(peak.split()[1]) / 1e3
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     import datasets
     import transformers
 

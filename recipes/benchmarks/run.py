@@ -3,7 +3,8 @@
     python recipes/benchmarks/run.py    # the CPU table of docs/cost.md: a quarter of an hour
     python recipes/benchmarks/run.py --lengths 512 1024 2048 4096   # growth with the length of the samples
     python recipes/benchmarks/run.py --vocabularies 32768 131072 262144 --lengths 1024
-    python recipes/benchmarks/run.py --contenders dft eaft deft infosft talr prift stm    # methods by name
+    python recipes/benchmarks/run.py --contenders dft eaft prift rho1    # methods by name
+    python recipes/benchmarks/run.py --lora-r 0 --contenders auto full    # all weights train
     python recipes/benchmarks/run.py --framework axolotl --precisions float32 --contenders recorded base
     python recipes/benchmarks/run.py --size 1b --lengths 4096 --precisions 4bit    # on a GPU
     pip install --no-deps --target other PATH && python recipes/benchmarks/run.py --against other  # two versions
@@ -69,7 +70,7 @@ def main() -> int:
     results = []
     for precision, checkpointing, vocabulary, batch, tokens in grid:
         with tempfile.TemporaryDirectory() as folder:
-            _save_model(Path(folder), arguments.size, arguments.layers, vocabulary, tokens)
+            save_model(Path(folder), arguments.size, arguments.layers, vocabulary, tokens)
             point = Point(
                 model=folder,
                 tokens=tokens,
@@ -77,6 +78,7 @@ def main() -> int:
                 vocabulary=vocabulary,
                 precision=precision,
                 gradient_checkpointing=checkpointing == "yes",
+                lora_r=arguments.lora_r,
             )
             measured = _measure(arguments.framework, point, contenders, arguments.rounds, arguments.threads, console)
         row = {"framework": arguments.framework, **dataclasses.asdict(point), "model": arguments.size}
@@ -101,7 +103,7 @@ def _parse() -> argparse.Namespace:
         "--contenders",
         nargs="+",
         choices=[*CONTENDERS, *registry.registered("method")],
-        default=list(CONTENDERS),
+        default=[name for name in CONTENDERS if name != "auto"],  # which is `base` with LoRA
         metavar="NAME",
         help="those of contenders.py, or methods",
     )
@@ -113,6 +115,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--vocabularies", nargs="+", type=int, default=[49152])
     parser.add_argument("--precisions", nargs="+", choices=("bfloat16", "float32", "4bit"), default=["bfloat16"])
     parser.add_argument("--checkpointing", nargs="+", choices=("yes", "no"), default=["yes"])
+    parser.add_argument("--lora-r", type=int, default=16, help="rank; 0: all weights train (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="steps of each that count (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark"), help="folder (default: %(default)s)")
@@ -120,7 +123,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _save_model(folder: Path, size: str, layers: int | None, vocabulary: int, tokens: int) -> None:
+def save_model(folder: Path, size: str, layers: int | None, vocabulary: int, tokens: int) -> None:
+    """Random weights, in bfloat16, and a tokenizer."""
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -43,14 +43,7 @@ def _settings(name: str, point: Point, folder: Path, data: Path) -> dict[str, An
         "datasets": [{"path": str(data), "ds_type": "json", "split": "train", "type": None}],
         "dataset_prepared_path": str(folder / "prepared"),
         "output_dir": str(folder / "out"),
-        "adapter": "qlora" if point.precision == "4bit" else "lora",
         "load_in_4bit": point.precision == "4bit",
-        "lora_r": point.lora_r,
-        "lora_alpha": 2 * point.lora_r,
-        "lora_target_linear": True,
-        "lora_mlp_kernel": False,
-        "lora_qkv_kernel": False,
-        "lora_o_kernel": False,
         "sequence_len": point.tokens,
         "micro_batch_size": point.batch,
         "gradient_accumulation_steps": 1,
@@ -66,6 +59,16 @@ def _settings(name: str, point: Point, folder: Path, data: Path) -> dict[str, An
         "attn_implementation": "sdpa",
         "plugins": ["under_axolotl.CallbackPlugin"],
     }
+    if point.lora_r:
+        settings |= {
+            "adapter": "qlora" if point.precision == "4bit" else "lora",
+            "lora_r": point.lora_r,
+            "lora_alpha": 2 * point.lora_r,
+            "lora_target_linear": True,
+            "lora_mlp_kernel": False,
+            "lora_qkv_kernel": False,
+            "lora_o_kernel": False,
+        }
     if name != "plain":
         options = {key.removeprefix("sstoken_"): value for key, value in options_of(name).items()}
         if name == "recorded":

@@ -123,3 +123,10 @@ def test_a_wrong_command_line(config, capsys):
     assert "'--rho' is not written as --key=value" in capsys.readouterr().err
     assert main(["doctor", str(config()), "--data", "chats.jsonl"]) == 2
     assert "`--data` is for TRL. Axolotl's YAML names the file in `datasets`" in capsys.readouterr().err
+
+
+def test_forecast(config, capsys):
+    assert main(["doctor", "--json", str(config(sstoken={"strategy": "trimmed"})), "--forecast", "6"]) == 0
+    seen = json.loads(capsys.readouterr().out)["forecast"]
+    assert seen["samples"] == 6
+    assert seen["trained_tokens"] + seen["noise_tokens"] == seen["response_tokens"] > 0

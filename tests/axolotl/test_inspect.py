@@ -51,7 +51,9 @@ def same(shown: Report, trained: Report) -> bool:
     return True
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    "packing", [pytest.param(False, id="padded"), pytest.param(True, id="packed", marks=pytest.mark.slow)]
+)
 def test_it_shows_what_the_training_selects(settings, inspect, tmp_path, capsys, packing):
     settings |= {"sample_packing": packing, "micro_batch_size": 2, "save_strategy": "steps", "save_steps": 2}
     out = Path(settings["output_dir"])

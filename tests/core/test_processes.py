@@ -41,8 +41,9 @@ def live_passes(passes) -> list[int]:
     return [sum(1 for which, gradient in step if which == "model" and not gradient) for step in passes[0]]
 
 
-@pytest.mark.parametrize("wrapping", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("history", ["recorded", pytest.param("last_visit with base", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapping", ["ddp", "fsdp"])
+@pytest.mark.parametrize("history", ["recorded", "last_visit with base"])
 def test_a_sample_that_one_process_lacks_costs_a_pass_on_both(tmp_path, history, wrapping):
     """Or one would wait for ever for the other, in a pass that the other does not run."""
     config = config_of(history, tmp_path)

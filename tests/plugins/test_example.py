@@ -47,6 +47,7 @@ def test_by_name_under_trl(installed, model_dir, tmp_path):
     assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1  # it weighs, and drops nothing
 
 
+@pytest.mark.slow
 def test_by_name_under_axolotl(installed, model_dir, tmp_path):
     pytest.importorskip("axolotl")
     settings = yaml.safe_load((TOP / "recipes" / "axolotl" / "lora-cpu.yaml").read_text())
@@ -67,6 +68,7 @@ def test_by_name_under_axolotl(installed, model_dir, tmp_path):
     assert log_of(tmp_path / "out")[0]["sstoken/keep_rate"] == 1
 
 
+@pytest.mark.slow
 def test_reports_show_its_signal(installed, model_dir, tmp_path):
     pytest.importorskip("trl")
     pq = pytest.importorskip("pyarrow.parquet")

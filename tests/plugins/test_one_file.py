@@ -189,6 +189,7 @@ def test_trl(installed, model_dir, tmp_path):
     assert (by_yaml["loss"], by_yaml["sstoken/keep_rate"]) == (by_flags["loss"], by_flags["sstoken/keep_rate"])
 
 
+@pytest.mark.slow
 def test_axolotl(installed, model_dir, tmp_path):
     pytest.importorskip("axolotl")
     pytest.importorskip("pyarrow")

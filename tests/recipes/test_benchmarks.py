@@ -40,3 +40,21 @@ def test_every_contender_is_measured_over_a_grid_and_drawn(tmp_path):
     ]  # fmt: skip
     assert len(rows[0]["contenders"]) == 9
     assert (tmp_path / "results.svg").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_all_weights_train_after_their_history_was_recorded(tmp_path):
+    (row,) = measured(tmp_path, "--lora-r", "0", "--lengths", "32", "--precisions", "float32", "--contenders", "auto")
+    assert (row["lora_r"], list(row["contenders"])) == (0, ["plain", "auto"])
+
+
+@pytest.mark.slow
+def test_recording_is_measured(tmp_path):
+    path = tmp_path / "recording.json"
+    run(
+        "recipes/benchmarks/recording.py", "--size", "tiny", "--vocabulary", "256", "--length", "32", "--batches", "3",
+        "--precision", "float32", "--threads", "1", "--output", str(path),
+    )  # fmt: skip
+    found = json.loads(path.read_text())
+    assert found["batches"] == 3
+    assert found["throughput_ratio"] > 0

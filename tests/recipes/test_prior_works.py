@@ -31,7 +31,7 @@ def small(model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "more", "rho"),
     [
-        ("rho1", [], 0.6),
+        pytest.param("rho1", [], 0.6, marks=pytest.mark.slow),
         pytest.param("token_cleaning", [], 0.6, marks=pytest.mark.slow),
         pytest.param("token_cleaning", ["--over", "sample"], 0.6, marks=pytest.mark.slow),
         pytest.param("forgetting", [], 0.7, marks=pytest.mark.slow),
@@ -47,7 +47,8 @@ def test_from_the_reference_to_the_figures(small, tmp_path, strategy, more, rho)
     assert found["held_out_loss_after"] != found["held_out_loss_before"]
 
 
-@pytest.mark.parametrize("over", [pytest.param("sample", marks=pytest.mark.slow), "data"])
+@pytest.mark.slow
+@pytest.mark.parametrize("over", ["sample", "data"])
 def test_stages(small, tmp_path, over):
     output = run("recipes/prior_works/self_evolving.py", *small, "--parts", "2", "--over", over)
     assert "Part 2 of 2: held-out loss" in output

@@ -16,7 +16,14 @@ from .conftest import log_of, run
 RECIPES = TOP / "recipes"
 
 
-@pytest.mark.parametrize("recipe", ["lora-cpu", "qlora-cpu", "qlora-last-visit-cpu"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "lora-cpu",
+        pytest.param("qlora-cpu", marks=pytest.mark.slow),
+        pytest.param("qlora-last-visit-cpu", marks=pytest.mark.slow),
+    ],
+)
 def test_axolotl(recipe, model_dir, tmp_path):
     pytest.importorskip("axolotl")
     output = run(

@@ -235,3 +235,24 @@ def test_its_standard_output_is_the_answer_alone(config):
     )  # fmt: skip
     assert status == 0
     assert json.loads(printed)["framework"] == "TRL"
+
+
+def test_forecast(config, capsys):
+    """What the method would do, with the model's weights."""
+    status, found = as_json(capsys, [*config(sstoken_rho=0.5, sstoken_gamma=0.5), "--forecast", "6"])
+    assert status == 0, found["problems"]
+    seen = found["forecast"]
+    assert seen["samples"] == 6
+    assert 0.5 <= seen["trained_tokens"] / seen["response_tokens"] < 0.8
+    assert (seen["lowest_weight"], seen["highest_weight"]) == (0, 1)
+    assert any("is 0 everywhere" in note for note in found["notes"])
+    status, found = as_json(capsys, [*config(sstoken_strategy="dft"), "--forecast", "6"])
+    assert found["forecast"]["trained_tokens"] == found["forecast"]["response_tokens"]
+    assert 0 < found["forecast"]["mean_weight"] < 0.1  # the probability of a token
+    status, found = as_json(capsys, [*config(sstoken_strategy="trimmed"), "--forecast", "6"])
+    seen = found["forecast"]
+    assert seen["trained_tokens"] + seen["noise_tokens"] == seen["response_tokens"]
+    assert main(["doctor", *config(), "--forecast", "4"]) == 0
+    assert "at the first step, " in capsys.readouterr().out
+    assert main(["doctor", *config(), "--forecast", "many"]) == 2
+    assert "`--forecast` is 'many': set it to a number of samples" in capsys.readouterr().err

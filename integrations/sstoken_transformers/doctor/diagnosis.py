@@ -60,6 +60,27 @@ class DataFacts:
     recorded: int | None = None
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What the selection would do at the first step, of some samples.
+
+    Attributes:
+        trained_tokens: response tokens whose weight is not 0.
+        lowest_weight: of the response tokens; the others likewise.
+        noise_tokens: response tokens that the model finds less likely than a tenth of a uniform guess.
+        notes: what does not show before the first step.
+    """
+
+    samples: int
+    response_tokens: int
+    trained_tokens: int
+    lowest_weight: float
+    mean_weight: float
+    highest_weight: float
+    noise_tokens: int
+    notes: tuple[str, ...] = ()
+
+
 @dataclass
 class Diagnosis:
     """Whether a run will work with token selection. What could not be looked at is None, and a problem says why.
@@ -80,6 +101,7 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
     model: ModelFacts | None = None
     data: DataFacts | None = None
+    forecast: Forecast | None = None
 
     @property
     def healthy(self) -> bool:
@@ -134,6 +156,7 @@ class Diagnosis:
             "versions": {version.package: dataclasses.asdict(version) for version in self.versions},
             "model": dataclasses.asdict(self.model) if self.model else None,
             "data": dataclasses.asdict(self.data) if self.data else None,
+            "forecast": dataclasses.asdict(self.forecast) if self.forecast else None,
         }
 
 

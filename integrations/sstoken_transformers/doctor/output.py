@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .diagnosis import DataFacts, Diagnosis
+from .diagnosis import DataFacts, Diagnosis, Forecast
 
+LITTLE_NOISE = 0.02
+"""Clean data have up to so many (docs/results.md)."""
 PLACES = {"device": "in addition to the model", "host": "in memory and in every checkpoint", "disk": "on disk"}
 
 
@@ -75,6 +77,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, Text]]:
             yield "History", Text(", ".join(memory) or "takes no memory")
     if found.data is not None:
         yield from _data(found.data)
+    if found.forecast is not None:
+        yield from _forecast(found.forecast)
 
 
 def _data(data: DataFacts) -> Iterator[tuple[str, Text]]:
@@ -93,6 +97,29 @@ def _data(data: DataFacts) -> Iterator[tuple[str, Text]]:
     yield "Tokens", Text(tokens)
     if data.recorded is not None:
         yield "Recorded", Text(f"{data.recorded:,} of these samples")
+
+
+def _forecast(seen: Forecast) -> Iterator[tuple[str, Text]]:
+    of = f"of {seen.response_tokens:,} response tokens in {seen.samples:,} samples"
+    share, noise = (n / max(1, seen.response_tokens) for n in (seen.trained_tokens, seen.noise_tokens))
+    yield (
+        "Forecast",
+        Text(
+            f"at the first step, {share:.1%} {of} train, with weights of {seen.lowest_weight:.3g} to "
+            f"{seen.highest_weight:.3g}, {seen.mean_weight:.3g} on average"
+        ),
+    )
+    yield (
+        "Noise",
+        Text(
+            f"{noise:.1%} of them look like noise to the model (less likely than a tenth of a uniform guess)"
+            + (
+                ": leaving noise out would change little"
+                if noise < LITTLE_NOISE
+                else ": look at them, with `sstoken inspect`"
+            )
+        ),
+    )
 
 
 def _short(number: float) -> str:
