@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from sstoken_plugins.errors import refused
 from sstoken_transformers.framework import CommandLine, TrainingData
 
@@ -11,8 +13,8 @@ from .looking import arguments, own_environment
 
 def training_data(command: CommandLine) -> TrainingData:
     """See `Framework.training_data`."""
-    with own_environment():
-        args = read_arguments([*arguments(command), "--report_to", "none"])
+    with own_environment(), tempfile.TemporaryDirectory() as folder:  # the training's own is left alone
+        args = read_arguments([*arguments(command), "--output_dir", folder, "--report_to", "none"])
         template, rows = template_and_rows(args)
     if rows is None:
         raise refused("The training streams its data, which cannot be read twice: set `streaming` to false.")
