@@ -13,9 +13,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import AuditError
+
+if TYPE_CHECKING:
+    from .training import Training
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data", nargs="?", help="a .jsonl, .json, .parquet or .csv file, or the name of a data set on the hub")
     add("--config", type=Path, help="the YAML of a training with TRL or Axolotl: its data, model and precision")
+    add("--framework", help="that the YAML is for, if its keys do not tell")
     add("--model", help="folder or hub name of the model that is asked; without: only checks of the text alone")
     add("--adapter", help="folder of a LoRA adapter for the model")
     add(
@@ -58,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--skip", default="", help="not these")
     add("--threshold", action="append", default=[], metavar="CHECK=VALUE", help="another threshold; may be repeated")
     add("--fdr", type=float, help="share of right rows that may be among those flagged as mismatch (default: 0.1)")
-    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    add("--dtype", help="auto, float32, bfloat16 or float16 (default: the training's, or auto)")
     add("--load_in_4bit", "--load-in-4bit", action="store_true", help="load the model in 4 bits (bitsandbytes)")
     add("--max_length", "--max-length", type=int, default=1024, help="tokens of a row, as TRL cuts it (default: 1024)")
     add("--batch-tokens", type=int, help="tokens of a batch")
@@ -66,6 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="folder of the page and the tables (default: NAME-audit)")
     add(
         "--cache", type=Path, help="folder of the scores, from which an interrupted audit resumes (default: OUT/cache)"
+    )
+    add(
+        "--history",
+        type=Path,
+        help="store of a training with history 'recorded': rows that it knows are not scored again, others are added",
     )
     add("--clean", type=Path, help="write the rows without a flag to this .jsonl")
     add("--suspects", type=Path, help="write the flagged rows to this .jsonl")
@@ -81,11 +90,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list()
     data: Any = arguments.data
-    tokenizer: Any = None
+    training = None
     if arguments.config is not None:
         from .training import read
 
-        data, tokenizer = read(arguments)
+        training = read(arguments)
+        data = training.source
     if data is None:
         raise AuditError("No data: name a file or a data set, or --config.")
     thresholds = _thresholds(arguments)
@@ -106,10 +116,11 @@ def _run(arguments: argparse.Namespace) -> int:
     output.refuse_existing(files, arguments.force, Path(str(arguments.data)) if arguments.data else None)
     output.claim(out, arguments.force)
     processes.wait()  # all have looked before one writes
+    history, why_not = _history(arguments, training, out)
     result = audit(
         source,
         arguments.model,
-        tokenizer,
+        None if training is None else training.tokenizer,
         columns=arguments.columns.split(",") if arguments.columns else None,
         checks=arguments.checks.split(",") if arguments.checks else None,
         skip=[name for name in arguments.skip.split(",") if name],
@@ -117,9 +128,11 @@ def _run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         batch_tokens=arguments.batch_tokens,
         cache=arguments.cache or out / "cache",
+        history=history,
+        reads_history=arguments.history is not None,
         seed=arguments.seed,
         progress=sys.stderr.isatty() and processes.is_main,
-        **_loading(arguments),
+        **_loading(arguments, training),
     )
     processes.end()
     share = float(result.flagged.mean())
@@ -136,16 +149,40 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in files.values():
         if path is not None:
             console.print(str(path), soft_wrap=True, markup=False)
+    if history is not None:
+        console.print(f"{history}  for a training with history 'recorded'", soft_wrap=True, markup=False)
+    elif why_not:
+        console.print(f"No history for the training is left: {why_not}.", soft_wrap=True, markup=False)
     if exceeded:
         console.print(f"\n{share:.1%} of the rows are flagged, more than --fail-above {arguments.fail_above:.1%}.")
         return 3
     return 0
 
 
-def _loading(arguments: argparse.Namespace) -> dict[str, Any]:
+def _history(arguments: argparse.Namespace, training: Training | None, out: Path) -> tuple[Path | None, str | None]:
+    """Where the history is left, or why the training could not use it."""
+    why_not = None
+    if arguments.adapter is not None:
+        why_not = "--adapter is set, and a history is of a model without adapter"
+    elif training is not None:
+        why_not = training.other_tokens
+    if arguments.history is not None and (why_not or arguments.model is None):
+        raise AuditError(f"--history is {arguments.history}, but {why_not or 'no --model is set'}.")
+    if arguments.model is None:
+        return None, None
+    return (None if why_not else arguments.history or out / "history"), why_not
+
+
+def _loading(arguments: argparse.Namespace, training: Training | None) -> dict[str, Any]:
+    """What is given here comes before what the training has."""
     if arguments.model is None:
         return {}
-    return {"dtype": arguments.dtype, "load_in_4bit": arguments.load_in_4bit, "adapter": arguments.adapter}
+    found = {"adapter": arguments.adapter, **({} if training is None else training.loading)}
+    if arguments.dtype is not None:
+        found["dtype"] = arguments.dtype
+    if arguments.load_in_4bit:
+        found["load_in_4bit"] = True
+    return found
 
 
 def _thresholds(arguments: argparse.Namespace) -> dict[str, float]:

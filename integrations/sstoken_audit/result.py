@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,8 +78,12 @@ class AuditResult:
 
     def reasons(self, number: int) -> list[str]:
         """Why a row was flagged, in words, the strongest first."""
-        found = [(-f.suspicion[number], f) for f in self.findings if f.flagged[number]]
+        found = [(-suspicion[number], f) for f, suspicion in self._suspicions if f.flagged[number]]
         return [f.check.reason(number, float(f.values[number])) for _, f in sorted(found, key=lambda pair: pair[0])]
+
+    @functools.cached_property
+    def _suspicions(self) -> list[tuple[Finding, np.ndarray]]:
+        return [(finding, finding.suspicion) for finding in self.findings]
 
     def row(self, number: int) -> dict[str, Any]:
         """One row as tables hold it."""
@@ -94,15 +99,18 @@ class AuditResult:
         return found
 
     def _table(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        columns = {"suspicion": self.suspicion, "flagged": self.flagged, "weight": self.weights, **self.columns()}
         return [
             {
                 "row": int(number),
-                **{name: _plain(values[number]) for name, values in columns.items()},
+                **{name: _plain(values[number]) for name, values in self._numbers.items()},
                 "reasons": self.reasons(number),
             }
             for number in numbers
         ]
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return {"suspicion": self.suspicion, "flagged": self.flagged, "weight": self.weights, **self.columns()}
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, a row for each row of the data, in their order."""

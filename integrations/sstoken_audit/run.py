@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def audit(
     max_length: int | None = 1024,
     batch_tokens: int | None = None,
     cache: str | Path | None = None,
+    history: str | Path | None = None,
+    reads_history: bool = True,
+    autocast: str = "no",
     seed: int = 0,
     progress: bool = False,
     **loading: Any,
@@ -51,10 +55,15 @@ def audit(
         checks: names of those to run; all by default.
         thresholds: by name of the check, where another than its default is wanted.
         max_length: tokens of a sample, as TRL's option of this name.
-        batch_tokens: tokens of a batch.
+        batch_tokens: tokens of a pass.
         cache: folder in which scores are kept, so that an interrupted audit can go on.
+        history: the store of a training with history 'recorded': rows are left there, so that the training need not
+            record them, and those that it knows are not scored again.
+        reads_history: whether the second half of that is wanted. The store knows no entropy.
+        autocast: "no", "bf16" or "fp16".
         seed: of everything random.
-        loading: `dtype`, `load_in_4bit`, `adapter`, `device`, of a model given by name.
+        loading: of a model given by name: `dtype`, `load_in_4bit`, `adapter`, `device`, and arguments of
+            `from_pretrained`.
 
     Raises:
         AuditError: naming what cannot be read or does not fit, before a model is loaded.
@@ -88,8 +97,11 @@ def audit(
             elif tokenizer is None:
                 raise AuditError("`tokenizer` is missing: give that of the model.")
             folder = Path(cache or processes.shared(stack.enter_context(tempfile.TemporaryDirectory())))
-            rows = _scored(source, form, model, tokenizer, max_length, batch_tokens, folder, seed, progress, processes)
-            about |= {"model": getattr(model.config, "_name_or_path", ""), "max_length": max_length}
+            options = Options(
+                max_length, batch_tokens, folder, None if history is None else Path(history), reads_history, autocast
+            )
+            rows, used = _scored(source, form, model, tokenizer, options, seed, progress, processes)
+            about |= {"model": getattr(model.config, "_name_or_path", ""), "max_length": max_length, **used}
         findings = []
         with Bar("Checking", len(selected), progress, "check") as bar:
             for check in selected:
@@ -100,26 +112,51 @@ def audit(
     return AuditResult(Rows(source, form), findings, about)
 
 
+@dataclass(frozen=True)
+class Options:
+    """How rows are scored: see `audit`."""
+
+    max_length: int | None
+    batch_tokens: int | None
+    cache: Path
+    history: Path | None
+    reads_history: bool
+    autocast: str
+
+
 def _scored(
-    source: Source, form: Format, model: Any, tokenizer: Any, max_length: int | None, batch_tokens: int | None,
-    cache: Path, seed: int, progress: bool, processes: Processes,
-) -> Rows:  # fmt: skip
+    source: Source, form: Format, model: Any, tokenizer: Any, options: Options, seed: int, progress: bool,
+    processes: Processes,
+) -> tuple[Rows, dict[str, Any]]:  # fmt: skip
+    """The rows with their scores, and what there is to say of how those were made."""
+    from sstoken_plugins.model.adapters import has_adapter
+
+    from .history import HistoryStore
     from .model import BATCH_TOKENS, CPU_BATCH_TOKENS
-    from .passes import Scorer
+    from .scorer import Scorer
     from .scoring import Scoring, settings
     from .store import Store
 
+    history = None
+    if options.history is not None:
+        if has_adapter(model):
+            raise AuditError(
+                f"--history is {options.history}, and the model has an adapter: a history is of a model without one."
+            )
+        history = HistoryStore(options.history, model, tokenizer, options.autocast)
+    reads = options.reads_history and history is not None and len(history) > 0
+    max_length = options.max_length
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None and max_length is not None:
         max_length = min(max_length, limit)
-    if batch_tokens is None:
-        batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else BATCH_TOKENS
+    batch_tokens = options.batch_tokens or (CPU_BATCH_TOKENS if model.device.type == "cpu" else BATCH_TOKENS)
+    scorer = Scorer(model, batch_tokens, options.autocast)
     name = getattr(model.config, "_name_or_path", "")
-    store = Store(cache, settings(model, tokenizer, name, max_length, seed))
+    others = {"autocast": options.autocast, "packed": scorer.packs, "history": reads}
+    store = Store(options.cache, settings(model, tokenizer, name, max_length, seed, **others))
     renderer = Renderer(tokenizer, form.kind, max_length)
-    scorer = Scorer(model, batch_tokens)
-    scoring = Scoring(Rows(source, form), renderer, scorer, store, seed)
+    scoring = Scoring(Rows(source, form), renderer, scorer, store, seed, history=history, reads_history=reads)
     with Bar("Scoring", -(-len(source) // processes.count), progress) as bar:
         scoring.run(lambda rows, known: bar.step(rows), (processes.number, processes.count))
     processes.wait()
-    return Rows(source, form, scoring.scores, scorer.vocabulary, tokenizer.all_special_tokens, seed)
+    return Rows(source, form, scoring.scores, scorer.vocabulary, tokenizer.all_special_tokens, seed), others

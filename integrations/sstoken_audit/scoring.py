@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from .formats import Renderer
-from .passes import Scorer, TokenScores, with_prompt_of, without_prompt
+from .history import HistoryStore
+from .passes import TokenScores, with_prompt_of, without_prompt
 from .rows import CHUNK, Rows, RowScores
 from .samples import Tokens
+from .scorer import Scorer
 from .store import Store
 
 MOST_EXCHANGED = 2000
@@ -28,12 +30,16 @@ class Scoring:
         rows: whose texts are scored.
         seed: of the exchange of prompts.
         exchanged: how many rows are scored with the prompt of another, too.
+        history: where scores of whole rows are left for the training.
+        reads_history: whether what it knows is not scored again; then these rows have no entropy.
     """
 
     def __init__(
-        self, rows: Rows, renderer: Renderer, scorer: Scorer, store: Store, seed: int, exchanged: int = MOST_EXCHANGED
-    ) -> None:
+        self, rows: Rows, renderer: Renderer, scorer: Scorer, store: Store, seed: int, exchanged: int = MOST_EXCHANGED,
+        history: HistoryStore | None = None, reads_history: bool = False,
+    ) -> None:  # fmt: skip
         self._rows, self._renderer, self._scorer, self._store = rows, renderer, scorer, store
+        self._history, self._reads_history = history, reads_history and history is not None
         n = len(rows)
         # Who gets whose prompt: a ring through all rows in random order, so that nobody gets their own.
         ring = np.random.default_rng(seed).permutation(n)
@@ -48,10 +54,15 @@ class Scoring:
             tokens = [self._renderer.tokens(sample) for sample in self._rows.samples(chunk)]
             exchanged = [self._exchanged(chunk * CHUNK + i, own) for i, own in enumerate(tokens)]
             keys = [_key(own, other) for own, other in zip(tokens, exchanged, strict=True)]
-            known = self._store.load(chunk, keys) is not None
-            if not known:
-                self._store.save(chunk, keys, self._score(tokens, exchanged))
+            scores = self._store.load(chunk, keys)
+            known = scores is not None
+            if scores is None:
+                scores = self._score(tokens, exchanged)
+                self._store.save(chunk, keys, scores)
+            self._leave(tokens, scores)
             progress(len(tokens), int(known))
+        if self._history is not None:
+            self._history.flush()
 
     def scores(self, chunk: int) -> list[RowScores]:
         found = self._store.load(chunk)
@@ -69,8 +80,26 @@ class Scoring:
             return None
         return with_prompt_of(tokens, other, self._renderer.max_length)
 
+    def _leave(self, tokens: Sequence[Tokens], scores: Sequence[RowScores]) -> None:
+        """What an earlier run has scored counts too: its history may have been lost."""
+        if self._history is not None:
+            answered = [(one, row) for one, row in zip(tokens, scores, strict=True) if one.response.any()]
+            self._history.measure_noise(self._scorer, answered)
+            self._history.add([one for one, _ in answered], [row.log_probs for _, row in answered])
+
+    def _own(self, tokens: Sequence[Tokens]) -> list[TokenScores | None]:
+        """Of whole rows; from the history, where it is to be read and knows them."""
+        if self._history is None or not self._reads_history:
+            return self._some(tokens, entropy=True)
+        stored = self._history.known(tokens)
+        fresh = self._some([one if known is None else None for one, known in zip(tokens, stored, strict=True)], True)
+        nothing = np.zeros(0, np.float32)
+        return [
+            new if known is None else TokenScores(known, nothing) for new, known in zip(fresh, stored, strict=True)
+        ]
+
     def _score(self, tokens: Sequence[Tokens], exchanged: Sequence[Tokens | None]) -> list[RowScores]:
-        own = self._some(tokens, entropy=True)
+        own = self._own(tokens)
         unprompted = self._some([without_prompt(one) for one in tokens])
         with_others = self._some(exchanged)
         rows = []
@@ -111,8 +140,11 @@ def _key(own: Tokens, exchanged: Tokens | None) -> bytes:
     return made.digest()
 
 
-def settings(model: Any, tokenizer: Any, name: str, max_length: int | None, seed: int) -> dict[str, Any]:
-    """Everything but the rows that changes a score. The model's weights are told by a sample of their numbers."""
+def settings(
+    model: Any, tokenizer: Any, name: str, max_length: int | None, seed: int, **others: Any
+) -> dict[str, Any]:
+    """Everything but the rows that changes a score, `others` as they are. The model's weights are told by a sample of
+    their numbers."""
     weights = hashlib.sha256()
     for parameter_name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
@@ -121,11 +153,12 @@ def settings(model: Any, tokenizer: Any, name: str, max_length: int | None, seed
     config = model.config.to_json_string(use_diff=False) if hasattr(model.config, "to_json_string") else ""
     text = f"{getattr(tokenizer, 'chat_template', '')}{sorted(tokenizer.get_vocab().items())}"
     return {
-        "version": 1,
+        "version": 2,
         "model": name,
         "weights": weights.hexdigest(),
         "config": hashlib.sha256(config.encode()).hexdigest(),
         "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
         "max_length": max_length,
         "seed": seed,
+        **others,
     }

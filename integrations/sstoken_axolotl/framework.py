@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
 from sstoken_plugins.errors import refused
-from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start, TrainingData
 
 from .names import own_name
 
@@ -46,6 +46,11 @@ class Axolotl(Framework):
 
         recording(_yaml(command), command.rest)
         return 0
+
+    def training_data(self, command: CommandLine) -> TrainingData:
+        from .reading import training_data
+
+        return training_data(_yaml(command), command.rest)
 
     def configuration(self, start: Start) -> str:
         from .starting import configuration

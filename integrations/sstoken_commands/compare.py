@@ -21,10 +21,11 @@ from sstoken_report import folder as files
 from sstoken_report.comparison import Comparison
 from sstoken_report.inspection import look_at, resume
 from sstoken_report.table import Report
+from sstoken_transformers.choosing import frameworks, pick
 from sstoken_transformers.framework import CommandLine, Framework, Look, split
 
 from .doctor import own_flags
-from .frameworks import fail, frameworks, pick
+from .failing import fail
 
 INSPECTED = "sstoken-inspect.parquet"
 MOST = 12

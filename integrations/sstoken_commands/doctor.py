@@ -18,9 +18,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from sstoken_plugins.errors import Refused, refused
+from sstoken_transformers.choosing import frameworks, pick
 from sstoken_transformers.framework import split
 
-from .frameworks import fail, frameworks, pick
+from .failing import fail
 
 
 def main(argv: Sequence[str]) -> int:

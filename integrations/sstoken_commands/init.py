@@ -17,9 +17,10 @@ from sstoken_plugins import registry
 from sstoken_plugins.errors import Refused, refused
 from sstoken_plugins.methods.outlook import evidence
 from sstoken_transformers import files
+from sstoken_transformers.choosing import frameworks
 from sstoken_transformers.framework import Framework, Start
 
-from .frameworks import fail, frameworks
+from .failing import fail
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sstoken_report.inspection import InspectArguments, present, resume
+from sstoken_transformers.choosing import frameworks, pick
 from sstoken_transformers.framework import Look, split
 
 from .doctor import own_flags
-from .frameworks import fail, frameworks, pick
+from .failing import fail
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sstoken_transformers.choosing import pick
 from sstoken_transformers.framework import reference_flags, split
 
 from .doctor import own_flags
-from .frameworks import fail, pick
+from .failing import fail
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,11 +6,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from .columns import labels
 from .comparison import Comparison
-from .page import HERE, base64_of, pack, script, template
+from .page import base64_of, pack, script, template
 from .table import Report
 
 SCRIPTS = ("select.js", "overview.js", "tokens.js", "list.js", "compare.js")
@@ -29,7 +28,7 @@ def render(comparison: Comparison) -> str:
         n_changed=comparison.changed.sum(1).tolist(),
         n=comparison.kept.shape[1],
         data=_pack(comparison),
-        more_css=Markup((HERE / "compare.css").read_text("utf-8")),
+        more_css="compare.css",
         script=script(SCRIPTS),
     )
 

@@ -28,6 +28,7 @@ def render(report: Report, index: str | None = None) -> str:
     return template(
         "page.html",
         report=report.about,
+        version=report.about["version"],
         data=data,
         index=index,
         script=script(SCRIPTS),
@@ -71,9 +72,14 @@ def pack(report: Report) -> dict[str, Any]:
     }
 
 
-def template(name: str, **values: Any) -> str:
-    """Fills a template of this package; what is filled in is escaped."""
-    return _environment().get_template(name).render(css=Markup((HERE / "page.css").read_text("utf-8")), **values)
+def template(name: str, more_css: str = "", **values: Any) -> str:
+    """Fills a template of this package; what is filled in is escaped.
+
+    Args:
+        more_css: name of a further style sheet.
+    """
+    css, more = (Markup((HERE / each).read_text("utf-8") if each else "") for each in ("page.css", more_css))
+    return _environment().get_template(name).render(css=css, more_css=more, **values)
 
 
 @functools.cache

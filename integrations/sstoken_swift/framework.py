@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
 from sstoken_plugins.errors import refused
-from sstoken_transformers.framework import CommandLine, Framework, Look, Looked
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, TrainingData
 
 from .names import own_name
 
@@ -48,6 +48,11 @@ class MsSwift(Framework):
         from .looking import record
 
         return record(command)
+
+    def training_data(self, command: CommandLine) -> TrainingData:
+        from .reading import training_data
+
+        return training_data(command)
 
 
 @hookimpl

@@ -66,6 +66,30 @@ class Looked:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What a training reads, for `sstoken audit`.
+
+    Attributes:
+        rows: a sequence: as text, or with `input_ids` and `labels`.
+        model: name or folder.
+        loading: arguments of `from_pretrained` by which the training loads it: `dtype`, `quantization_config`, ...
+        autocast: "no", "bf16" or "fp16".
+        max_length: tokens that rows are cut to; None if they are not, or are already.
+        tokenizer: of rows that come tokenised.
+        other_tokens: an option by which rows of text train other tokens than `sstoken audit` scores, as a clause; None
+            if there is none.
+    """
+
+    rows: Any
+    model: str
+    loading: Mapping[str, Any]
+    autocast: str = "no"
+    max_length: int | None = None
+    tokenizer: Any = None
+    other_tokens: str | None = None
+
+
+@dataclass(frozen=True)
 class Start:
     """What `sstoken init` knows of a run that is to be configured.
 
@@ -145,6 +169,14 @@ class Framework(ABC):
     @abstractmethod
     def record(self, command: CommandLine) -> int:
         """Fills the store of history 'recorded' from the framework's own batches; returns the exit status."""
+
+    def training_data(self, command: CommandLine) -> TrainingData:
+        """What the training would read. Loads no weights.
+
+        Raises:
+            ValueError: for what the training would refuse too.
+        """
+        raise refused("`sstoken audit` cannot read configurations of {label}: name data and model.", label=self.label)
 
     def configuration(self, start: Start) -> str:
         """A YAML that trains, with comments, for `sstoken init`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sstoken_plugins import hookimpl
-from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start
+from sstoken_transformers.framework import CommandLine, Framework, Look, Looked, Start, TrainingData
 
 from .names import own_name
 
@@ -41,6 +41,11 @@ class TRL(Framework):
         from .record import main
 
         return main(arguments(command))
+
+    def training_data(self, command: CommandLine) -> TrainingData:
+        from .reading import training_data
+
+        return training_data(arguments(command))
 
     def configuration(self, start: Start) -> str:
         from .starting import configuration

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sstoken_audit.passes import Scorer, TokenScores
+from sstoken_audit.passes import TokenScores
 from sstoken_audit.samples import Tokens
+from sstoken_audit.scorer import Scorer
 
 
 class MemoScorer(Scorer):

@@ -4,9 +4,9 @@
     python recipes/audit/throughput.py --hidden 576 --layers 30 --vocabulary 49152 --samples 24   # as large as SmolLM2
 
 Everything is made here: a model of random weights, words for samples of about 200 tokens. Compared in turns, in one
-process: the audit's pass over whole samples, batched by length, with the log-probability and the entropy of every
-response token; and the model's own forward pass over the same samples packed into rows without any padding, whose
-logits are thrown away. Then `sstoken audit` runs in processes of its own over `--rows`, and the largest once more,
+process: the audit's pass over whole samples, with the log-probability and the entropy of every response token; and the
+model's own forward pass over the same samples in rows packed as the audit packs them, and in longer ones, whose logits
+are thrown away. Then `sstoken audit` runs in processes of its own over `--rows`, and the largest once more,
 killed half-way and started again. Writes results/throughput.json.
 """
 
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sstoken_audit.passes import Scorer
+from sstoken_audit.layout import ROW_TOKENS, packed
+from sstoken_audit.model import CPU_BATCH_TOKENS
 from sstoken_audit.rows import CHUNK
 from sstoken_audit.samples import Tokens
+from sstoken_audit.scorer import Scorer
 
 HERE = Path(__file__).parent
 PROMPT, TURNS = 0.4, 5
+PLAIN_ROWS = (ROW_TOKENS, 2048)
 CODE = """
 import resource, sys
 from sstoken_audit.command import main
@@ -78,7 +81,7 @@ def make_model(hidden: int, layers: int, vocabulary: int) -> LlamaForCausalLM:
 
 
 def speed(model: LlamaForCausalLM, number: int) -> dict[str, Any]:
-    """Tokens a second of both, by turns; medians, and the lowest and highest of their quotient."""
+    """Tokens a second of each, by turns; medians, and the median, lowest and highest of their quotients."""
     rng = random.Random(0)
     samples = []
     for _ in range(number):
@@ -86,51 +89,47 @@ def speed(model: LlamaForCausalLM, number: int) -> dict[str, Any]:
         response = torch.arange(len(ids)).numpy() >= round(PROMPT * len(ids))
         samples.append(Tokens(ids, response))
     n_tokens = sum(len(sample.ids) for sample in samples)
-    scorer = Scorer(model, 2048)
-    packed = list(pack(samples, 2048))
-    audit: list[float] = []
-    plain: list[float] = []
+    scorer = Scorer(model, CPU_BATCH_TOKENS)
+    runs = {"audit": lambda: scorer.score(samples)}
+    for tokens in PLAIN_ROWS:
+        rows = list(pack(samples, tokens))
+        runs[f"plain_{tokens}"] = lambda rows=rows: forward(model, rows)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(TURNS + 1):
-        for seconds, run in ((plain, lambda: forward(model, packed)), (audit, lambda: scorer.score(samples))):
+        for name, run in runs.items():
             begin = time.perf_counter()
             run()
             if turn:  # the first warms up
-                seconds.append(time.perf_counter() - begin)
-    quotients = [p / a for p, a in zip(plain, audit, strict=True)]
-    return {
+                seconds[name].append(time.perf_counter() - begin)
+    found: dict[str, Any] = {
         "machine": f"{platform.machine()}, 1 thread, float32, torch {torch.__version__}",
         "samples": number,
         "tokens": n_tokens,
-        "plain_tokens_per_second": round(n_tokens / statistics.median(plain)),
-        "audit_tokens_per_second": round(n_tokens / statistics.median(audit)),
-        "audit_over_plain": round(statistics.median(quotients), 3),
-        "lowest": round(min(quotients), 3),
-        "highest": round(max(quotients), 3),
+        "packed": scorer.packs,
+        "tokens_per_second": {name: round(n_tokens / statistics.median(some)) for name, some in seconds.items()},
     }
+    for name in runs:
+        quotients = [p / a for p, a in zip(seconds[name], seconds["audit"], strict=True)]
+        if name != "audit":
+            found[f"audit_over_{name}"] = {
+                "median": round(statistics.median(quotients), 3),
+                "lowest": round(min(quotients), 3), "highest": round(max(quotients), 3),
+            }  # fmt: skip
+    return found
 
 
-def pack(samples: Sequence[Tokens], size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and positions (1, at most `size`), the longest samples first, each into the first row with room."""
-    rows: list[list[Tokens]] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample.ids)):
-        room = (row for row in rows if sum(len(one.ids) for one in row) + len(sample.ids) <= size)
-        row = next(room, None)
-        if row is None:
-            rows.append([sample])
-        else:
-            row.append(sample)
-    return [
-        (
-            torch.cat([torch.from_numpy(one.ids) for one in row]).long()[None],
-            torch.cat([torch.arange(len(one.ids)) for one in row])[None],
+def pack(samples: Sequence[Tokens], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Token ids and positions (1, at most `size`) of each row."""
+    for (row,) in packed([len(sample.ids) for sample in samples], size, size):
+        yield (
+            torch.cat([torch.from_numpy(samples[i].ids) for i in row]).long()[None],
+            torch.cat([torch.arange(len(samples[i].ids)) for i in row])[None],
         )
-        for row in rows
-    ]
 
 
 @torch.no_grad()
-def forward(model: LlamaForCausalLM, packed: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    for ids, positions in packed:
+def forward(model: LlamaForCausalLM, rows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for ids, positions in rows:
         model(input_ids=ids, position_ids=positions, use_cache=False)
 
 

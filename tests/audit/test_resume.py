@@ -13,8 +13,9 @@ import pytest
 from sstoken_audit import audit
 from sstoken_audit.data import open_data
 from sstoken_audit.formats import Format, Renderer
-from sstoken_audit.passes import Scorer
+from sstoken_audit.model import CPU_BATCH_TOKENS
 from sstoken_audit.rows import CHUNK, Rows
+from sstoken_audit.scorer import Scorer
 from sstoken_audit.scoring import Scoring, settings
 from sstoken_audit.store import Store
 
@@ -42,8 +43,10 @@ def test_killed_and_resumed(whole, model, tokenizer, tmp_path):
     def until_killed():
         source = open_data(DATA)
         form = Format(source)
-        store = Store(tmp_path, settings(model, tokenizer, model.config._name_or_path, 1024, 0))
-        scoring = Scoring(Rows(source, form), Renderer(tokenizer, form.kind, 1024), Scorer(model, 2048), store, seed=0)
+        scorer = Scorer(model, CPU_BATCH_TOKENS)
+        others = {"autocast": "no", "packed": scorer.packs, "history": False}
+        store = Store(tmp_path, settings(model, tokenizer, model.config._name_or_path, 1024, 0, **others))
+        scoring = Scoring(Rows(source, form), Renderer(tokenizer, form.kind, 1024), scorer, store, seed=0)
         done = []
         scoring.run(lambda n, known: done.append(n) or (len(done) == 2 and os.kill(os.getpid(), signal.SIGKILL)))
 

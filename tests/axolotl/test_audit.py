@@ -19,7 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from sstoken_audit.command import main
 from sstoken_axolotl.compat import load_cfg, load_datasets
+from sstoken_axolotl.inspection import recording
+from sstoken_axolotl.names import PLUGIN
 from sstoken_axolotl.settings import leaving_no_trace
+from sstoken_plugins.store import DiskStore
 
 from .conftest import write
 
@@ -59,6 +62,20 @@ def test_the_rows_and_their_losses_are_those_of_the_training(config, model_dir, 
     assert [row["labels"] for row in kept] == [prepared[int(i)]["labels"] for i in np.flatnonzero(~flagged)]
     about = json.loads((config.with_name("run-audit") / "sstoken-audit.json").read_text())
     assert about["model"] == str(model_dir)
+
+
+@pytest.mark.slow
+def test_the_training_has_nothing_left_to_record(config, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["axolotl"])
+    assert main(["--config", str(config), "--skip", "language"]) == 0
+    store = config.with_name("run-audit") / "history"
+    n_known = len(DiskStore(store))
+    assert n_known == 23  # one row is there twice
+    settings = yaml.safe_load(config.read_text())
+    settings |= {"plugins": [PLUGIN], "sstoken": {"history": "recorded", "history_store": str(store)}}
+    config.write_text(yaml.safe_dump(settings))
+    assert recording(config, []) == 0
+    assert len(DiskStore(store)) == n_known
 
 
 def test_a_yaml_that_axolotl_refuses_is_named(config, capsys, monkeypatch):

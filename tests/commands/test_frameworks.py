@@ -11,9 +11,9 @@ import yaml
 pytest.importorskip("transformers")
 
 from sstoken_commands.doctor import own_flags
-from sstoken_commands.frameworks import frameworks, pick
 from sstoken_plugins import Refused
 from sstoken_plugins.cli import main
+from sstoken_transformers.choosing import frameworks, pick
 from sstoken_transformers.framework import split
 
 from .. import processes

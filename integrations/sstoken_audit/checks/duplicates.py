@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ from .base import Check, Register, words
 
 PERMUTATIONS, SHINGLE = 128, 5
 FEWEST_WORDS = 4
-SURE = 0.8
+BANDS = 16
 
 
 class _Duplicate(Check):
@@ -25,36 +27,51 @@ class _Duplicate(Check):
     threshold = 0.85
 
     def score(self, rows: Rows) -> np.ndarray:
-        from datasketch import MinHash, MinHashLSH
+        from datasketch import MinHash
 
-        index = MinHashLSH(threshold=SURE, num_perm=PERMUTATIONS)
-        exact: dict[str, int] = {}
         values = np.zeros(len(rows))
         self._of: dict[int, int] = {}
-        # Half a kilobyte a row, and as much for the index: the only check whose memory grows with the data.
+        # Half a kilobyte a row: the only check whose memory grows with the data.
         sketches = np.zeros((len(rows), PERMUTATIONS), np.uint32)
+        sketched = np.zeros(len(rows), bool)
+        exact: dict[bytes, int] = {}
         for sample in rows.each():
             found = words(getattr(sample, self.field))
             if len(found) < FEWEST_WORDS:
                 continue
             text = " ".join(found)
-            if text in exact:
-                values[sample.number], self._of[sample.number] = 1.0, exact[text]
+            first = exact.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), sample.number)
+            if first != sample.number:
+                values[sample.number], self._of[sample.number] = 1.0, first
                 continue
-            exact[text] = sample.number
             sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
             sketch.update_batch([text[i : i + SHINGLE].encode() for i in range(max(1, len(text) - SHINGLE + 1))])
-            sketches[sample.number] = sketch.hashvalues
-            if near := index.query(sketch):
-                likeness = {number: float((sketches[number] == sketches[sample.number]).mean()) for number in near}
-                number = max(likeness, key=likeness.__getitem__)
-                values[sample.number], self._of[sample.number] = likeness[number], number
-            index.insert(sample.number, sketch, check_duplication=False)
+            sketches[sample.number], sketched[sample.number] = sketch.hashvalues, True
+        for number, earlier in _alike(sketches, np.flatnonzero(sketched)):
+            likeness = (sketches[earlier] == sketches[number]).mean(1)
+            if (best := likeness.max()) > values[number]:
+                values[number], self._of[number] = float(best), int(earlier[likeness.argmax()])
         return values
 
     def reason(self, number: int, value: float) -> str:
         same = "the same words as" if value == 1 else f"{value:.0%} like"
         return f"the {self.field} is {same} row {self._of[number]}"
+
+
+def _alike(sketches: np.ndarray, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows, and the earlier ones that have a whole band of their sketch in common: each once for each such band.
+
+    Of two rows with Jaccard similarity s, `BANDS` bands of `PERMUTATIONS // BANDS` values find
+    `1 - (1 - s**(PERMUTATIONS // BANDS))**BANDS`: 99.4 % at 0.85, and 82 % at 0.75.
+    """
+    width = PERMUTATIONS // BANDS
+    for begin in range(0, BANDS * width, width):
+        bands = np.ascontiguousarray(sketches[numbers, begin : begin + width]).view(f"V{4 * width}")[:, 0]
+        order = np.argsort(bands, kind="stable")
+        edges = np.flatnonzero(bands[order][1:] != bands[order][:-1]) + 1
+        for group in np.split(order, edges):
+            for place in range(1, len(group)):
+                yield int(numbers[group[place]]), numbers[group[:place]]
 
 
 class DuplicatePrompt(_Duplicate):

@@ -17,6 +17,8 @@ from .base import Check, Register
 FEWEST_LETTERS = 24
 OWN = 0.2
 """A language belongs to the data if it has this share of the answers that the most frequent language has."""
+NO_LANGUAGE = "zxx"
+"""The code of ISO 639 for it."""
 
 
 class Language(Check):
@@ -49,6 +51,8 @@ class Language(Check):
         return np.array([1 - sum(p for name, p in ranked if name in own) if ranked else np.nan for ranked in likely])
 
     def reason(self, number: int, value: float) -> str:
+        if self._likely[number] == NO_LANGUAGE:
+            return f"the answer is in no language (sure to {value:.0%})"
         return f"the answer is in another language than the rest ({self._likely[number]}, sure to {value:.0%})"
 
 

@@ -60,7 +60,10 @@ class Mismatch(Check):
 
     def _summary(self, found: Mixture, values: np.ndarray) -> str:
         if not found.share:
-            return f"No sign of answers that belong to another prompt (p = {found.p_value:.2g})."
+            return (
+                f"No sign of answers that belong to another prompt (p = {found.p_value:.2g}). A few may hide among "
+                "the lowest prompt_gain: the page sorts by it."
+            )
         note = f"About {found.share:.1%} of the answers seem to belong to another prompt."
         n, expected = int(self.flag(values).sum()), found.share * np.isfinite(values).sum()
         if n < expected / 2:

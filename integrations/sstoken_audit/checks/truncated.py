@@ -32,7 +32,7 @@ class Truncated(Check):
     def score(self, rows: Rows) -> np.ndarray:
         surprise, kinds = [], []
         for sample, scores in rows.each_scored():
-            surprise.append(-scores.end)
+            surprise.append(-scores.end if sample.answer.strip() else np.nan)  # `empty` has a word for that
             kinds.append(_ending(sample.answer))
         values = np.array(surprise)
         counts = Counter(kinds)

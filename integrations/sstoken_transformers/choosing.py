@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sstoken_plugins import registry
-from sstoken_plugins.errors import printable, refused
+from sstoken_plugins.errors import refused
 from sstoken_plugins.installing import how_to_install
-from sstoken_transformers.framework import CommandLine, Framework
+
+from .framework import CommandLine, Framework
 
 
 def frameworks() -> dict[str, Framework]:
@@ -74,9 +74,3 @@ def _installed(framework: Framework) -> Framework:
             how=how_to_install(framework.extra),
         )
     return framework
-
-
-def fail(command: str, error: Exception) -> int:
-    """Prints what is wrong, one sentence a line; returns the exit status."""
-    print(printable(f"sstoken {command}: {error}"), file=sys.stderr)
-    return 2
