@@ -19,8 +19,14 @@ from typing import Any
 import measure
 import oracle
 import torch
-from flaws import FLAWS, Sample
+import variants
+from flaws import FLAWS, Sample, none
 from skills import Item, held_out
+
+TRUSTED = "trusted"
+"""As `Cell.data`, the few right samples; as `reference_adapter` among the options, an adapter trained on them."""
+TRUSTED_SHARE = 0.25
+REFERENCE_RATE = 4e-3
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Cell:
     batch: int = 16
     lora_r: int = 8
     split: str = "test"  # which held-out items are measured: "test", or "validation" where this cell is to choose
+    data: str = "flawed"  # what trains: that, or "trusted", a few samples that are known to be right, again and again
     items_seed: int = 0  # of the held-out items
     new_items: int = 200
     old_items: int = 24  # of each old skill
@@ -67,10 +74,14 @@ def run(cell: Cell, base: Path, device: str = "cpu") -> dict[str, Any]:
     _set_up()
     started, started_cpu = time.perf_counter(), time.process_time()
     samples = training_data(cell)
-    oracle.KNOWN.start(samples)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = _trainer(cell, base, samples, folder, device)
+        options = dict(cell.options)
+        if options.get("reference_adapter") == TRUSTED:
+            options["reference_adapter"] = _reference(cell, base, f"{folder}/reference", device)
+        train = trusted_data(cell) if cell.data == TRUSTED else samples
+        oracle.KNOWN.start(train)
+        trainer = _trainer(dataclasses.replace(cell, options=options), base, train, f"{folder}/run", device)
         ready = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
             trainer.train()
@@ -93,8 +104,30 @@ def run(cell: Cell, base: Path, device: str = "cpu") -> dict[str, Any]:
 
 def training_data(cell: Cell) -> list[Sample]:
     """The same for all arms of a seed."""
-    avoid = frozenset(item for split in ("validation", "test") for item in _held_out(split, cell)[0])
-    return FLAWS[cell.flaw](cell.samples, random.Random(f"{cell.flaw} {cell.samples} {cell.seed}"), avoid)
+    return FLAWS[cell.flaw](cell.samples, random.Random(f"{cell.flaw} {cell.samples} {cell.seed}"), _avoided(cell))
+
+
+def trusted_data(cell: Cell) -> list[Sample]:
+    """Right samples, a quarter as many as `training_data` and each four times, so that they make as many steps."""
+    count = max(1, round(TRUSTED_SHARE * cell.samples))
+    few = none(count, random.Random(f"{TRUSTED} {cell.samples} {cell.seed}"), _avoided(cell))
+    return [few[number % count] for number in range(cell.samples)]
+
+
+def _reference(cell: Cell, base: Path, folder: str, device: str) -> str:
+    """Trains the adapter that methods with a reference take, on the trusted data, and saves it."""
+    on_trusted = dataclasses.replace(cell, options={"strategy": "full"}, learning_rate=REFERENCE_RATE)
+    train = trusted_data(cell)
+    oracle.KNOWN.start(train)
+    trainer = _trainer(on_trusted, base, train, folder, device)
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.train()
+    trainer.save_model(folder)
+    return folder
+
+
+def _avoided(cell: Cell) -> frozenset[Item]:
+    return frozenset(item for split in ("validation", "test") for item in _held_out(split, cell)[0])
 
 
 def _held_out(split: str, cell: Cell) -> tuple[list[Item], dict[str, list[Item]]]:
@@ -193,7 +226,8 @@ def _set_up() -> None:
 
     from sstoken_plugins import registry
 
-    registry.plugin_manager().register(oracle)
+    for plugin in (oracle, variants):
+        registry.plugin_manager().register(plugin)
     datasets.disable_progress_bars()
     datasets.disable_caching()
     transformers.logging.set_verbosity_error()

@@ -22,6 +22,7 @@ class Trial:
 
     learning_rate: float
     options: dict[str, Any]
+    data: str = "flawed"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Grid:
 
     def cell(self, arm: str, flaw: str, regime: str, seed: int, trial: Trial, **more: Any) -> Cell:
         chosen = {**self.settings, **self.regimes[regime], **more}
-        return Cell(arm, flaw, seed, trial.options, regime, learning_rate=trial.learning_rate, **chosen)
+        return Cell(
+            arm, flaw, seed, trial.options, regime, learning_rate=trial.learning_rate, data=trial.data, **chosen
+        )
 
 
 ORACLE = "oracle"
@@ -89,7 +92,8 @@ def load(path: Path, *, headline: bool = False, **only: Sequence[Any] | None) ->
                 f"(it has {sorted(default)}): add one there, or `learning_rates` to the arm."
             )
         options = arm["options"]
-        arms[name] = tuple(Trial(rate, {**options, **some}) for some in combinations for rate in rates)
+        data = arm.get("data", Trial.data)
+        arms[name] = tuple(Trial(rate, {**options, **some}, data) for some in combinations for rate in rates)
     trials = {name: len(some) for name, some in arms.items()}
     if len(set(trials.values())) > 1:
         raise ValueError(f"`arms` have different numbers of trials, {trials}: give each the same.")

@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 # Of this folder, what decides how a cell comes out; what only plans, draws or reports may change.
-DECIDES = ("skills.py", "flaws.py", "measure.py", "oracle.py", "cell.py")
+DECIDES = ("skills.py", "flaws.py", "measure.py", "oracle.py", "variants.py", "cell.py")
 VERSIONS = ("torch", "transformers", "trl", "peft")
 
 
