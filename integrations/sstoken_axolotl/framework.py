@@ -47,6 +47,12 @@ class Axolotl(Framework):
         recording(_yaml(command), command.rest)
         return 0
 
+    def record_reference(self, command: CommandLine, model: str) -> int:
+        from .reference import recording_reference
+
+        recording_reference(_yaml(command), command.rest, model)
+        return 0
+
     def training_data(self, command: CommandLine) -> TrainingData:
         from .reading import training_data
 
