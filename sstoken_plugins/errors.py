@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Naming = Callable[[str], str]
@@ -85,6 +86,15 @@ class Refused(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(self.texts)
+
+
+@contextlib.contextmanager
+def named(naming: Naming) -> Iterator[None]:
+    """Refusals inside name options as the users of a framework write them. Other errors pass as they are."""
+    try:
+        yield
+    except Refused as error:
+        raise error.named(naming) from error
 
 
 def refused(template: str, /, **values: Any) -> Refused:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,22 +10,13 @@ from torch import Tensor
 
 from sstoken_plugins import TokenSelector
 from sstoken_plugins.data import IGNORE_INDEX
-from sstoken_plugins.errors import Refused, refuse, refused
+from sstoken_plugins.errors import named, refuse, refused
 from sstoken_transformers import SSTokenTrainerMixin
 from sstoken_transformers.outputs import SelectedTokensOutput, SelectingModel
 
 from .names import own_name
 from .options import token_selection
 from .unsupported import unsupported_arguments
-
-
-@contextlib.contextmanager
-def own_names() -> Iterator[None]:
-    """Refusals name options as this framework's users write them."""
-    try:
-        yield
-    except Refused as error:
-        raise error.named(own_name) from error
 
 
 class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):
@@ -38,10 +27,10 @@ class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with own_names():
+        with named(own_name):
             selector = TokenSelector(token_selection())
         super().__init__(*args, **kwargs)
-        with own_names():
+        with named(own_name):
             refuse(unsupported_arguments(self.args, self.template, selector))
             self.args.use_logits_to_keep = False  # the labels stay beside their tokens; logits are never built
             self.args.average_tokens_across_devices = self.args.world_size > 1
@@ -49,7 +38,7 @@ class SSTokenSwiftTrainer(SSTokenTrainerMixin, Seq2SeqTrainer):
         self.accelerator.print(f"ssToken is on: {selector.summary}")
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        with own_names():
+        with named(own_name):
             return super().train(*args, **kwargs)
 
     def selecting_model(self, model: Any, step: int) -> SelectingModel:

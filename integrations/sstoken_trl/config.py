@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import SFTConfig
 
 from sstoken_plugins import Option, SSTokenConfig, all_options
-from sstoken_plugins.errors import Refused
+from sstoken_plugins.errors import named
 
 from .compat import COMPUTES_LOSS_IN_CHUNKS
 from .names import PREFIX, own_name
@@ -86,10 +85,6 @@ class SSTokenSFTConfig(_Options, SFTConfig):  # type: ignore[valid-type, misc]
             return SSTokenConfig(**self.given_options())
 
 
-@contextlib.contextmanager
-def own_names() -> Iterator[None]:
-    """Refusals name options as this framework's users write them: `sstoken_rho`. Other errors pass as they are."""
-    try:
-        yield
-    except Refused as error:
-        raise error.named(own_name) from error
+def own_names() -> AbstractContextManager[None]:
+    """Refusals inside name options as this framework's users write them: `sstoken_rho`."""
+    return named(own_name)
