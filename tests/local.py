@@ -77,3 +77,17 @@ def _save_llama(folder: Path, vocabulary: int) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def same_tokenizer(model_dir: Path, folder: Path) -> Path:
+    """Another model with the tokenizer of the one in `model_dir`."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    for path in model_dir.iterdir():
+        if path.suffix != ".safetensors" and not (folder / path.name).exists():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder

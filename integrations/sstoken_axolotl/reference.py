@@ -33,6 +33,8 @@ def recording_reference(path: Path, argv: Sequence[str], model: str) -> int:
 
     with tempfile.TemporaryDirectory() as name, leaving_no_trace(), contextlib.redirect_stdout(sys.stderr):
         trained = load_cfg(path, **overrides_of(argv))
+        if PLUGIN not in (trained.plugins or []):
+            raise refused("`plugins` does not have `{plugin}`, which makes the recording: add it.", plugin=PLUGIN)
         folder = block_of(trained).token_selection().given.get("reference_store")
         if not folder:
             raise refused("`reference_store` is not set in `sstoken:`: set it to the folder to record into.")
@@ -66,7 +68,6 @@ def _settings(path: Path, trained: Any, model: str) -> dict[str, Any]:
         "base_model": model,
         "tokenizer_config": trained.tokenizer_config or trained.base_model,
         "sstoken": {"strategy": "full"},
-        "plugins": [PLUGIN],
         "save_strategy": "no",
     }
     if not (trained.load_in_4bit or trained.load_in_8bit):

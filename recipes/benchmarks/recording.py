@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def measure(trainer: Any, point: Point) -> dict[str, Any]:
         for number, batch in enumerate(trainer.get_train_dataloader()):
             inputs = prepare_inputs(trainer, batch)
             turns: list[tuple[list[float], Callable[[], Any]]] = [
-                (recording, lambda: selector.record(model, inputs, recorder)),  # noqa: B023 - called below
-                (plain, lambda: forward(model, inputs)),  # noqa: B023
+                (recording, partial(selector.record, model, inputs, recorder)),
+                (plain, partial(forward, model, inputs)),
             ]
             for seconds, run in turns if number % 2 else reversed(turns):
                 seconds.append(timed(run))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 import yaml
-from transformers import AutoModelForCausalLM
 
 from sstoken_plugins.cli import main
 from sstoken_plugins.store import DiskStore
 
+from ..local import same_tokenizer
 from .conftest import SSTOKEN, losses, train
 from .test_training import QLORA
 
@@ -24,17 +23,7 @@ def test_an_adapter_and_an_anchor(settings, adapters):
 @pytest.fixture
 def larger(model_dir, tmp_path):
     """Another model with the tokenizer of the one in training."""
-    folder = tmp_path / "larger"
-    model = AutoModelForCausalLM.from_pretrained(model_dir)
-    torch.manual_seed(3)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    for path in model_dir.iterdir():
-        if path.suffix != ".safetensors" and not (folder / path.name).exists():
-            (folder / path.name).write_bytes(path.read_bytes())
-    return str(folder)
+    return str(same_tokenizer(model_dir, tmp_path / "larger"))
 
 
 @pytest.mark.parametrize(

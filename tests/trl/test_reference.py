@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
 import yaml
-from transformers import AutoModelForCausalLM
 
 from sstoken_plugins.store import DiskStore
 from sstoken_transformers.framework import reference_flags
@@ -13,7 +11,7 @@ from sstoken_trl.record import run as record
 from sstoken_trl.record import run_reference
 from sstoken_trl.sft import run as train
 
-from ..local import byte_llama
+from ..local import byte_llama, same_tokenizer
 from .test_script import log_of
 from .test_training import difference, weights
 
@@ -21,17 +19,7 @@ from .test_training import difference, weights
 @pytest.fixture
 def larger(model_dir, tmp_path):
     """Another model with the tokenizer of the one in training."""
-    folder = tmp_path / "larger"
-    model = AutoModelForCausalLM.from_pretrained(model_dir)
-    torch.manual_seed(3)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (model_dir / name).is_file():
-            (folder / name).write_bytes((model_dir / name).read_bytes())
-    return str(folder)
+    return str(same_tokenizer(model_dir, tmp_path / "larger"))
 
 
 @pytest.fixture
