@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import json
 import logging
 import math
 import random
@@ -78,7 +79,7 @@ def run(cell: Cell, base: Path, device: str = "cpu") -> dict[str, Any]:
         warnings.simplefilter("ignore")
         options = dict(cell.options)
         if options.get("reference_adapter") == TRUSTED:
-            options["reference_adapter"] = _reference(cell, base, f"{folder}/reference", device)
+            options["reference_adapter"] = _reference(cell, base, device)
         train = trusted_data(cell) if cell.data == TRUSTED else samples
         oracle.KNOWN.start(train)
         trainer = _trainer(dataclasses.replace(cell, options=options), base, train, f"{folder}/run", device)
@@ -114,16 +115,30 @@ def trusted_data(cell: Cell) -> list[Sample]:
     return [few[number % count] for number in range(cell.samples)]
 
 
-def _reference(cell: Cell, base: Path, folder: str, device: str) -> str:
-    """Trains the adapter that methods with a reference take, on the trusted data, and saves it."""
-    on_trusted = dataclasses.replace(cell, options={"strategy": "full"}, learning_rate=REFERENCE_RATE)
+_REFERENCES: dict[str, tempfile.TemporaryDirectory[str]] = {}
+"""Folders of adapters, by the cell that makes them; they last as long as this process."""
+
+
+def _reference(cell: Cell, base: Path, device: str) -> str:
+    """The folder of the adapter that methods with a reference take: trained on the trusted data, once a seed."""
+    alike = dataclasses.replace(
+        cell, arm="reference", flaw="none", options={"strategy": "full"}, learning_rate=REFERENCE_RATE, data=TRUSTED
+    )
+    key = json.dumps([dataclasses.asdict(alike), str(base), device])
+    if key not in _REFERENCES:
+        folder = tempfile.TemporaryDirectory(prefix="testbed-reference-")
+        _train_reference(alike, base, folder.name, device)
+        _REFERENCES[key] = folder
+    return _REFERENCES[key].name
+
+
+def _train_reference(cell: Cell, base: Path, folder: str, device: str) -> None:
     train = trusted_data(cell)
     oracle.KNOWN.start(train)
-    trainer = _trainer(on_trusted, base, train, folder, device)
+    trainer = _trainer(cell, base, train, folder, device)
     with contextlib.redirect_stdout(io.StringIO()):
         trainer.train()
     trainer.save_model(folder)
-    return folder
 
 
 def _avoided(cell: Cell) -> frozenset[Item]:

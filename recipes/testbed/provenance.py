@@ -61,16 +61,17 @@ def of_this(base: str, device: str) -> dict[str, Any]:
     }
 
 
-TO_CHOOSE = ("code", "base")
-TO_COMPARE = (*TO_CHOOSE, "device", "versions")
+TO_CHOOSE = ("base",)
+TO_COMPARE = ("code", *TO_CHOOSE, "device", "versions")
 
 
 def require_same(results: Iterable[Mapping[str, Any]], first: tuple[str, Mapping[str, Any]] | None = None) -> None:
     """Raises:
-    ValueError: unless all cells have the same code and base model, and those that report the same versions and device.
+    ValueError: unless all cells have the same base model, and those that report the same code, versions and device.
 
     Args:
-        results: contents of cells; those of the tuning may come from another machine.
+        results: contents of cells; those of the tuning give no more than settings, so they may come from another
+            machine or an older revision.
         first: a name and a provenance that all have to agree with, those that report in everything.
     """
     for result in sorted(results, key=lambda result: result["cell"]["split"]):  # those that report come first

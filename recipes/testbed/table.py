@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from cell import Cell
 from flaws import FLAWS
 from grid import FIRST_TUNING_SEED
 from provenance import require_same
@@ -42,7 +44,7 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
     """Of a cell: `skill` and `retention` in [0, 1] and losses in nats, on the items of its `split`."""
     cell, origin = result["cell"], result["provenance"]
     return {
-        **cell,
+        **asdict(Cell(**cell)),
         "options": json.dumps(cell["options"], sort_keys=True),
         "role": "tuning" if cell["seed"] >= FIRST_TUNING_SEED else "final",
         "skill": share(result["new"]),

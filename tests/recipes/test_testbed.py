@@ -233,7 +233,7 @@ def test_the_headline_says_its_verdict(command, capsys, monkeypatch, tmp_path):
 
 
 def test_cells_of_other_code_are_refused(command, testbed, capsys):
-    path = next((testbed / "out" / "cells").glob("*oracle*.json"))
+    path = next((testbed / "out" / "cells").glob("*oracle*-test*.json"))
     content = path.read_text()
     changed = json.loads(content)
     changed["provenance"]["code"] = "of yesterday"
@@ -246,7 +246,7 @@ def test_cells_of_other_code_are_refused(command, testbed, capsys):
         path.write_text(content)
 
 
-def test_another_machine_may_choose_but_not_report(testbed):
+def test_another_machine_or_revision_may_choose_but_not_report(testbed):
     from provenance import require_same
 
     def cell(split, **origin):
@@ -254,7 +254,7 @@ def test_another_machine_may_choose_but_not_report(testbed):
         return {"cell": {"arm": "full", "seed": 0, "flaw": "none", "split": split}, "provenance": {**same, **origin}}
 
     here = cell("test")
-    require_same([cell("validation", device="cuda"), here, cell("validation", versions={"torch": "3"})])
+    require_same([cell("validation", device="cuda"), here, cell("validation", versions={"torch": "3"}, code="old")])
     with pytest.raises(ValueError, match="`device` is 'cpu' in full of seed 0, none and 'cuda'"):
         require_same([here, cell("test", device="cuda")])
     with pytest.raises(ValueError, match="`base`"):
