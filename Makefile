@@ -62,6 +62,7 @@ lint: $(VENV)/.dev  ## ruff, strict mypy and the floors of the imports
 docs: $(VENV)/.docs  ## build the documentation into site/; broken links fail
 	$(VENV)/bin/python docs/generate.py --check
 	$(VENV)/bin/python docs/support.py --check
+	$(VENV)/bin/python docs/results.py --check
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 testbed: $(VENV)/.dev  ## reproduce a row of the testbed from nothing, and its verdict (a quarter of an hour)

@@ -130,13 +130,13 @@ def pages() -> Iterator[tuple[Path, str]]:
             yield FOLDER / f"{name}.md", block(name, method)
 
 
-def renewed(text: str, generated: str) -> str:
-    """A page with the generated part in its place."""
-    before, begin, rest = text.partition(BEGIN)
+def renewed(text: str, generated: str, mark: str = BEGIN) -> str:
+    """A page with the generated part in its place, which is between `mark` and the next END."""
+    before, begin, rest = text.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the page lacks the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
+        raise ValueError(f"the page lacks the lines {mark!r} and {END!r}")
+    return f"{before}{mark}\n\n{generated}\n\n{END}{after}"
 
 
 def main() -> int:

@@ -97,7 +97,7 @@ def _difference(own: pd.DataFrame, control: pd.DataFrame, metric: str, name: str
     both = (own[metric] - control[metric]).dropna() if metric in control else pd.Series(dtype=float)
     if len(both) < MINIMUM_SEEDS:
         return {}
-    ours, theirs = (_items(cells.loc[both.index], metric) for cells in (own, control))
+    ours, theirs = (_items(cells, both.index, metric) for cells in (own, control))
     if ours is None or theirs is None or ours[0].shape != theirs[0].shape:
         found, n_items = paired(both.to_numpy()), 0
     else:
@@ -107,12 +107,12 @@ def _difference(own: pd.DataFrame, control: pd.DataFrame, metric: str, name: str
     return {column: found["difference"], f"{column}_half": half, f"{column}_p": found["p"], f"{metric}_items": n_items}
 
 
-def _items(cells: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _items(cells: pd.DataFrame, seeds: pd.Index, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
     """(seeds, items) of a metric and (items,) of what an item counts; None unless all cells have them."""
     columns = [f"{ITEMS}{name}" for name in (metric, WEIGHTS.get(metric)) if name]
-    if any(column not in cells or cells[column].isna().any() for column in columns):
+    if not set(columns) <= set(cells) or cells.loc[seeds, columns].isna().any(axis=None):
         return None
-    values, *weights = ([json.loads(each) for each in cells[column]] for column in columns)
+    values, *weights = ([json.loads(each) for each in cells.loc[seeds, column]] for column in columns)
     if len({len(each) for each in values}) > 1:
         return None
     return np.array(values, dtype=float), np.array(weights[0][0] if weights else [1.0] * len(values[0]), dtype=float)

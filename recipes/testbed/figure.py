@@ -48,11 +48,16 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     os.utime(path)
 
 
-def _curve(place: object, cells: pd.DataFrame, style: dict[str, object], arm: str) -> None:
-    reported = final(cells)
-    options = set(reported.options) or set(cells.options[:1])
+def curve(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of one arm, regime and flaw: `retention` and `skill` by learning rate, of the tuning cells with the options that
+    were chosen."""
+    options = set(final(cells).options) or set(cells.options[:1])
     tried = cells[(cells.role == "tuning") & cells.options.isin(options)]
-    points = tried.groupby("learning_rate")[["retention", "skill"]].mean().sort_index()
+    return tried.groupby("learning_rate")[["retention", "skill"]].mean().sort_index()
+
+
+def _curve(place: object, cells: pd.DataFrame, style: dict[str, object], arm: str) -> None:
+    reported, points = final(cells), curve(cells)
     place.plot(points.retention, points.skill, lw=0.8, ms=2.5, alpha=0.7, **style)
     if len(reported):
         place.plot(

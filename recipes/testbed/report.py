@@ -15,15 +15,13 @@ from typing import Any
 
 import pandas as pd
 from compare import PLAIN, differences
+from decisions import AXES, CONTROLS, SMALL, decisions
 from flaws import FLAWS
 from grid import ORACLE
 from inference import LEVEL
+from outcomes import outcomes
 from predict import PREDICTIONS, direction
 from table import KEY, collect, final
-
-NOT_CANDIDATES = (PLAIN, ORACLE, "random")
-SMALL = 0.02
-"""Exact match: an arm that gives up no more than this keeps the skill."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +77,7 @@ def summary(table: pd.DataFrame) -> str:
         f"for each arm; code {done.code.iloc[0]}, base model {done.base.iloc[0]}, {done.device.iloc[0]}; "
         f"{done.seconds_cpu.median():.1f} s CPU a cell.",
         "",
-        *_decisions(table, found),
+        *_decisions(found),
     ]
     for measure, title in (("skill", "Exact match on the new skill"), ("retention", "Exact match on the old skills")):
         lines += ["", f"## {title}", "", *_matrix(done, found[found.measure == measure], measure)]
@@ -110,47 +108,44 @@ def _cell(one: Any) -> str:
     return f"**{text}**" if one.holm < LEVEL else text
 
 
-def _decisions(table: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+def _decisions(found: pd.DataFrame) -> list[str]:
     """Your data look like this: switch on that, expect this."""
     lines = [
         "## What to switch on",
         "",
-        "An arm is named for the skill if it beats `full` there (p < 0.05, Holm) and does not lose retention so; for "
-        f"retention if it beats `full` there and keeps the skill to within {SMALL}.",
+        f"An arm is named for the skill if it beats `{PLAIN}` there (p < {LEVEL}, Holm) and is not shown to lose "
+        f"retention; for retention if it beats `{PLAIN}` there and keeps the skill to within {SMALL}. Controls "
+        f"({', '.join(f'`{name}`' for name in CONTROLS)}) are never named. *Findable*: the smallest difference in "
+        "skill that is marked for certain, at the median standard error of the row.",
         "",
-        "| regime | your data | `full`: skill, retention | for the skill | for the old skills | ceiling |",
-        "|---|---|---|---|---|---|",
+        f"| regime | your data | `{PLAIN}`: skill, retention | for the skill | for old skills | ceiling | findable |",
+        "|---|---|---|---|---|---|---|",
     ]
-    wide = found.pivot(index=[*KEY, "arm"], columns="measure", values=["difference", "holm", "plain"])
-    for (regime, flaw), group in wide.groupby(level=KEY, sort=False):
-        arms = group.droplevel(KEY)
-        some = arms[~arms.index.isin(NOT_CANDIDATES)]
-        skill, kept = some["difference"]["skill"], some["difference"]["retention"]
-        better = (some["holm"]["skill"] < LEVEL) & (skill > 0)
-        loses = (some["holm"]["retention"] < LEVEL) & (kept < 0)
-        safer = (some["holm"]["retention"] < LEVEL) & (kept > 0) & (skill > -SMALL)
-        plain = arms["plain"].iloc[0]
-        ceiling = f"{arms['difference']['skill'][ORACLE]:+.2f}" if ORACLE in arms.index else ""
-        what = FLAWS[flaw].__doc__.splitlines()[0].split(":")[0].rstrip(".") if flaw in FLAWS else flaw
+    for one in decisions(found):
+        ceiling = f"{one.arms.skill[ORACLE]:+.2f}" if ORACLE in one.arms.index else ""
         lines.append(
-            f"| {regime} | `{flaw}`: {what} | {plain['skill']:.2f}, {plain['retention']:.2f} "
-            f"| {_best(skill[better & ~loses], kept)} | {_best(kept[safer], skill)} | {ceiling} |"
+            f"| {one.regime} | `{one.flaw}`: {what_it_is(one.flaw)} | {one.skill:.2f}, {one.retention:.2f} "
+            f"| {_best(one.for_skill, *AXES)} | {_best(one.for_retention, *reversed(AXES))} | {ceiling} "
+            f"| {one.findable['skill']:.2f} |"
         )
     return lines
 
 
-def _best(values: pd.Series, other: pd.Series) -> str:
+def what_it_is(flaw: str) -> str:
+    """A flaw in words."""
+    return (FLAWS[flaw].__doc__ or "").splitlines()[0].split(":")[0].rstrip(".") if flaw in FLAWS else flaw
+
+
+def _best(arms: pd.DataFrame, axis: str, other: str) -> str:
     """The arm with the highest value, and in brackets what happens on the other side."""
-    if values.empty:
-        return "nothing beats `full`"
-    arm = values.idxmax()
-    return f"`{arm}` {values[arm]:+.2f} ({other[arm]:+.2f})"
+    if arms.empty:
+        return f"nothing beats `{PLAIN}`"
+    first = arms.iloc[0]
+    return f"`{first.name}` {first[axis]:+.2f} ({first[other]:+.2f})"
 
 
 def checked(table: pd.DataFrame, predictions: dict[str, Any]) -> str:
     """Predicted and measured AUC of REL at the end of plain fine-tuning: hits and misses."""
-    done = final(table)
-    done = done[done.arm == PLAIN]
     lines = [
         "## Which way REL points: predicted before training, measured after",
         "",
@@ -161,21 +156,14 @@ def checked(table: pd.DataFrame, predictions: dict[str, Any]) -> str:
         "| regime | flaw | predicted | measured | seeds | |",
         "|---|---|---|---|---|---|",
     ]
-    hits = misses = 0
-    for regime in dict.fromkeys(done.regime):
-        for flaw, found in predictions["flaws"].items():
-            aucs = done[(done.regime == regime) & (done.flaw == flaw)].auc_rel.dropna()
-            expected = found["regimes"].get(regime, {}).get("auc")
-            if expected is None or aucs.empty:
-                continue
-            was, is_now = direction(expected), direction(aucs.mean())
-            hit = was == is_now
-            hits, misses = hits + hit, misses + (not hit)
-            lines.append(
-                f"| {regime} | {flaw} | {expected:.2f} {was} | {aucs.mean():.2f} {is_now} | {len(aucs)} | "
-                f"{'hit' if hit else '**miss**'} |"
-            )
-    return "\n".join([*lines, "", f"{hits} hits, {misses} misses.", ""])
+    found = outcomes(table, predictions)
+    for one in found:
+        lines.append(
+            f"| {one.regime} | {one.flaw} | {one.predicted:.2f} {direction(one.predicted)} | {one.measured:.2f} "
+            f"{direction(one.measured)} | {one.seeds} | {'hit' if one.hit else '**miss**'} |"
+        )
+    hits = sum(one.hit for one in found)
+    return "\n".join([*lines, "", f"{hits} hits, {len(found) - hits} misses.", ""])
 
 
 if __name__ == "__main__":

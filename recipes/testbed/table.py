@@ -63,7 +63,7 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
 
 def bits(cells: pd.Series) -> np.ndarray:
     """(seeds, items) of 0 and 1, from the strings of several cells."""
-    return np.array([[character == "1" for character in cell[1:]] for cell in cells], dtype=float)
+    return np.array([np.frombuffer(cell[1:].encode(), dtype="S1") == b"1" for cell in cells], dtype=float)
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import random
-import sys
 
 import pytest
 
-from ..processes import TOP
+from .conftest import TESTBED, made_up
 
 for module in ("trl", "platformdirs", "scipy", "matplotlib"):
     pytest.importorskip(module)
 np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
-
-FOLDER = TOP / "recipes" / "testbed"
-MODULES = [path.stem for path in FOLDER.glob("*.py")]
 
 GRID = """
 arms:
@@ -36,23 +31,6 @@ seeds: [0, 1]
 tuning_seeds: [1000]
 headline: {arms: [full], flaws: [alphabet_noise], regimes: [many], seeds: [0]}
 """
-
-
-@pytest.fixture(scope="module")
-def testbed(tmp_path_factory):
-    """The recipe's modules can be imported as its scripts do it; afterwards they are gone, and so is their plugin."""
-    shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield tmp_path_factory.mktemp("testbed")
-    from sstoken_plugins.registry import plugin_manager
-
-    if (oracle := sys.modules.get("oracle")) and plugin_manager().is_registered(oracle):
-        plugin_manager().unregister(oracle)
-    logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    sys.modules.update(shadowed)
 
 
 @pytest.fixture(scope="module")
@@ -285,21 +263,11 @@ def test_grids_that_compare_unlike_things_are_refused(testbed, tmp_path, change,
 def test_the_committed_grid_is_sound(testbed):
     from grid import load
 
-    grid = load(FOLDER / "grid.yaml")
+    grid = load(TESTBED / "grid.yaml")
     assert {"full", "full_low_lr", "random", "oracle", "sstoken"} <= set(grid.arms)
     assert len(grid.flaws) >= 10
     assert len(grid.seeds) >= 10
-    assert set(load(FOLDER / "grid.yaml", headline=True).arms) <= set(grid.arms)
-
-
-def made_up(arm: str, seed: int, new: str, old: str = "11", flaw: str = "none", auc: float = 0.9) -> dict:
-    """A row of the table."""
-    return {
-        "regime": "many", "flaw": flaw, "arm": arm, "seed": seed, "role": "final", "options": "{}",
-        "learning_rate": 1e-3, "new": "b" + new, "old": "b" + old, "skill": new.count("1") / len(new),
-        "retention": old.count("1") / len(old), "loss": 1.0, "loss_tempered": 1.0, "auc_rel": auc, "code": "c",
-        "base": "b", "device": "cpu", "seconds_cpu": 1.0,
-    }  # fmt: skip
+    assert set(load(TESTBED / "grid.yaml", headline=True).arms) <= set(grid.arms)
 
 
 def test_differences_are_paired_by_seed_and_item(testbed):
@@ -324,8 +292,9 @@ def test_the_decision_table_names_what_helps_and_what_it_costs(testbed):
             made_up("harsh", seed, "1" * 390 + "0" * 10, "1000" * 50),
             made_up("mild", seed, "1" * 200 + "0" * 200, "1" * 200),
             made_up("oracle", seed, "1" * 400, "10" * 100),
+            made_up("trusted", seed, "1" * 400, "1" * 200),
         ]
-    # `harsh` has the most skill and forgets for it; nobody can choose the oracle.
+    # `harsh` has the most skill and forgets for it; nobody can choose the oracle, or samples known to be right.
     assert "| 0.50, 0.50 | `sharp` +0.45 (+0.00) | `mild` +0.50 (+0.00) | +0.50 |" in summary(pd.DataFrame(rows))
 
 

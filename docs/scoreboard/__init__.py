@@ -1,0 +1,1 @@
+"""The generated parts of `results.md`, and its figures."""
