@@ -18,7 +18,8 @@ np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
 
 FOLDER = TOP / "recipes" / "testbed"
-MODULES = [path.stem for path in FOLDER.glob("*.py")]
+SHARED = TOP / "recipes" / "evidence"
+MODULES = [path.stem for folder in (FOLDER, SHARED) for path in folder.glob("*.py")]
 
 GRID = """
 arms:
@@ -43,6 +44,7 @@ def testbed(tmp_path_factory):
     """The recipe's modules can be imported as its scripts do it; afterwards they are gone, and so is their plugin."""
     shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SHARED))
         patch.syspath_prepend(str(FOLDER))
         yield tmp_path_factory.mktemp("testbed")
     from sstoken_plugins.registry import plugin_manager
