@@ -13,7 +13,8 @@ from .. import processes
 from ..local import byte_llama
 
 TESTBED = processes.TOP / "recipes" / "testbed"
-MODULES = [path.stem for path in TESTBED.glob("*.py")]
+SHARED = processes.TOP / "recipes" / "evidence"
+MODULES = [path.stem for folder in (TESTBED, SHARED) for path in folder.glob("*.py")]
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,7 @@ def testbed(tmp_path_factory):
     """The recipe's modules can be imported as its scripts do it; afterwards they are gone, and so is their plugin."""
     shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SHARED))
         patch.syspath_prepend(str(TESTBED))
         yield tmp_path_factory.mktemp("testbed")
     from sstoken_plugins.registry import plugin_manager

@@ -49,8 +49,7 @@ def cells() -> pd.DataFrame:
 def scoreboard(testbed):
     """The page's modules and what they say of these cells."""
     with pytest.MonkeyPatch.context() as patch:
-        for folder in ("recipes/evidence", "docs"):
-            patch.syspath_prepend(str(TOP / folder))
+        patch.syspath_prepend(str(TOP / "docs"))
         from scoreboard import cells as of_cells
         from scoreboard import heatmap, tradeoff
         from scoreboard import testbed as page
