@@ -65,8 +65,8 @@ def decision_table(testbed: Testbed) -> str:
         "lose old skills; for the old skills if it was shown to keep more, at a cost of at most "
         f"{SMALL} of the new one. In brackets: the 95 % interval, and what happens to the other skills. *Could be "
         "found*: the smallest difference (new skill, old skills) that is marked for certain, at the median standard "
-        "error of the row; a true difference of that size is found half of the time. *Ceiling*: what the controls "
-        "gain in the new skill that know which tokens or samples are right.",
+        "error of the row; a true difference of that size is found half of the time; *none*: not even one of 1. "
+        "*Ceiling*: what the controls gain in the new skill that know which tokens or samples are right.",
         "",
         "| your data look like this | plain fine-tuning: new, old skills | for the new skill, switch on "
         "| to keep old skills, switch on | could be found | ceiling |",
@@ -115,7 +115,7 @@ def arm_table(testbed: Testbed) -> str:
     tally = testbed.tally.sort_values("skill", ascending=False, kind="stable")
     lines = [
         "Mean differences to plain fine-tuning over all kinds of data, and on how many of them an arm was shown to be "
-        "better or worse. Controls are in italics.",
+        "better or worse. Controls are in italics; `oracle` is only where something is wrong.",
         "",
         "| | new skill | better | worse | old skills | better | worse |",
         "| --- | --- | --- | --- | --- | --- | --- |",
