@@ -74,7 +74,7 @@ def require_same(results: Iterable[Mapping[str, Any]], first: tuple[str, Mapping
     """
     for result in sorted(results, key=lambda result: result["cell"]["split"]):  # those that report come first
         cell, provenance = result["cell"], result["provenance"]
-        name = f"{cell['arm']} of seed {cell['seed']}, {cell['flaw']}"
+        name = f"{cell['arm']} of seed {cell['seed']}, {cell.get('flaw') or cell['condition']}"
         first = first or (name, provenance)
         for key in TO_COMPARE if cell["split"] == "test" else TO_CHOOSE:
             if provenance[key] != first[1][key]:

@@ -19,16 +19,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "evidence"))
+
+import base
+import cells
+import grid as grids
+import provenance
+import tuning
+from cell import Cell
+
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "evidence"))
-
-import base  # noqa: E402
-import cells  # noqa: E402
-import grid as grids  # noqa: E402
-import provenance  # noqa: E402
-import tuning  # noqa: E402
-from cell import Cell  # noqa: E402
-
 DECIDES = [HERE / f"{name}.py" for name in ("skills", "flaws", "measure", "oracle", "variants", "cell")]
 """Of this folder, what decides how a cell comes out; what only plans, draws or reports may change."""
 
