@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import variants
 from conditions import CONDITIONS, Data, Encoder, Sample, chats, gsm8k
+from items import Items, averaged
 from measure import answers, exact_match, facts, final_tokens
 from once import HISTORY, Once
 
@@ -69,7 +70,7 @@ class Cell:
 
 
 def run(cell: Cell, model: str, gsm8k_folder: Path | None) -> dict[str, Any]:
-    """Trains and measures: the cell's settings and results, as JSON values."""
+    """Trains and measures: the cell's settings and results, as JSON values. `items` has what the means are over."""
     _set_up()
     tokenizer, encoder = _encoder(model)
     train, held_out, unrelated = _samples(cell, encoder, gsm8k_folder)
@@ -81,31 +82,32 @@ def run(cell: Cell, model: str, gsm8k_folder: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(cell, model, tokenizer, train, folder)
 
-        def measure() -> dict[str, float]:
+        def measure() -> Items:
             with _autocast(cell):
                 final = [final_tokens(sample, encoder) if cell.data == "gsm8k" else 0 for sample in held_out]
                 result = answers(trainer.model, held_out, final)
                 if cell.decoded and cell.data == "gsm8k":
                     questions = _load(cell.data, gsm8k_folder).held_out[: cell.decoded]
                     result["exact_match"] = exact_match(trainer.model, questions, encoder)
-                result["unrelated_nll"] = answers(trainer.model, unrelated, [0] * len(unrelated))["nll"]
+                elsewhere = answers(trainer.model, unrelated, [0] * len(unrelated))
+                result |= {"unrelated_nll": elsewhere["nll"], "unrelated_tokens": elsewhere["tokens"]}
                 return {**result, **facts(trainer.model, encoder)}
 
         # A fresh adapter changes nothing yet, so this is the same for all cells of a data set and precision.
         key = (model, cell.data, cell.precision, cell.max_tokens, cell.held_out, cell.unrelated, cell.decoded)
-        before = _BEFORE[key] = _BEFORE.get(key) or measure()
+        before = _BEFORE[key] = _BEFORE.get(key) or averaged(measure())
         _reset_peak()
         started, started_cpu = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             trainer.train()
         cpu_seconds = time.process_time() - started_cpu - Once.cpu_seconds
         seconds, memory = time.perf_counter() - started, _peak()
-        after = measure()
+        items = measure()
     return {
         "cell": dataclasses.asdict(cell),
         "model": Path(model).name,
         **{f"{name}_before": value for name, value in before.items()},
-        **after,
+        **averaged(items),
         **variants.SEEN.shares(),
         "train_tokens": sum(len(sample.row["input_ids"]) for sample in train),
         "response_tokens": sum(len(sample.response) for sample in train),
@@ -117,6 +119,7 @@ def run(cell: Cell, model: str, gsm8k_folder: Path | None) -> dict[str, Any]:
         "commit": _commit(),
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "items": items,
     }
 
 

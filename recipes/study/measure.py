@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from conditions import Encoder, Sample
+from items import Items
 from torch import Tensor
 
 from sstoken_plugins import Documents, token_forward
@@ -62,35 +63,37 @@ def _batches(samples: Sequence[Sample]) -> Iterator[list[int]]:
         yield batch
 
 
-def answers(model: Any, samples: Sequence[Sample], final: Sequence[int]) -> dict[str, float]:
-    """Of the right answers to held-out questions.
+def answers(model: Any, samples: Sequence[Sample], final: Sequence[int]) -> Items:
+    """Of the right answers to held-out questions, for each answer.
 
     Args:
         final: how many of each response's last tokens are the final number and the end of the answer; 0: none.
 
     Returns:
         `nll`: mean negative log-likelihood of a token, in nats; `token_accuracy`: how often the right token was the
-        likeliest; `final_exact`: how often the whole final number was, after the right reasoning.
+        likeliest; `tokens`: how many there are; `final_exact`: whether the whole final number was, after the right
+        reasoning, of the answers that have one.
     """
     scored = score(model, samples)
-    result = {
-        "nll": -torch.cat([log_probs for log_probs, _ in scored]).mean().item(),
-        "token_accuracy": torch.cat([best for _, best in scored]).float().mean().item(),
+    result: Items = {
+        "nll": [-log_probs.mean().item() for log_probs, _ in scored],
+        "token_accuracy": [best.float().mean().item() for _, best in scored],
+        "tokens": [len(log_probs) for log_probs, _ in scored],
     }
-    exact = [bool(best[-n:].all()) for (_, best), n in zip(scored, final, strict=True) if n]
+    exact = [float(best[-n:].all()) for (_, best), n in zip(scored, final, strict=True) if n]
     if exact:
-        result["final_exact"] = sum(exact) / len(exact)
+        result["final_exact"] = exact
     return result
 
 
 @torch.no_grad()
-def facts(model: Any, encoder: Encoder) -> dict[str, float]:
+def facts(model: Any, encoder: Encoder) -> Items:
     """After "The capital of France is": does the right answer begin with the likeliest of all answers' first tokens?
 
     Of all answers of its kind, capitals or symbols, so guessing finds one in about 40.
 
     Returns:
-        `facts`: how often it does; `facts_nll`: mean -log of its share of their probabilities.
+        For each fact `facts`: whether it does; `facts_nll`: -log of its share of their probabilities.
     """
     rows = list(csv.DictReader(FACTS.open(encoding="utf-8")))
     first = [encoder.text(f" {row['answer']}")[0] for row in rows]
@@ -104,13 +107,13 @@ def facts(model: Any, encoder: Encoder) -> dict[str, float]:
     hidden = model.get_base_model().model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     logits = output_head(model)(hidden[:, -1]).float().cpu()
     model.train(training)
-    right, nll = [], []
+    found: Items = {"facts": [], "facts_nll": []}
     for row, own, values in zip(rows, first, logits, strict=True):
         candidates = sorted({token for other, token in zip(rows, first, strict=True) if other["kind"] == row["kind"]})
         shares = values[candidates].log_softmax(-1)
-        right.append(candidates[int(shares.argmax())] == own)
-        nll.append(-shares[candidates.index(own)].item())
-    return {"facts": sum(right) / len(right), "facts_nll": sum(nll) / len(nll)}
+        found["facts"].append(float(candidates[int(shares.argmax())] == own))
+        found["facts_nll"].append(-shares[candidates.index(own)].item())
+    return found
 
 
 def final_tokens(sample: Sample, encoder: Encoder) -> int:
@@ -120,11 +123,10 @@ def final_tokens(sample: Sample, encoder: Encoder) -> int:
     return 0 if last is None else len(sample.response) - last - 1
 
 
-def exact_match(model: Any, pairs: Sequence[tuple[str, str]], encoder: Encoder) -> float:
-    """How many GSM8K questions end in the right number after `####` when the model answers by greedy decoding."""
+def exact_match(model: Any, pairs: Sequence[tuple[str, str]], encoder: Encoder) -> list[float]:
+    """Whether each GSM8K question ends in the right number after `####` when the model answers by greedy decoding."""
     said = decode(model, [question for question, _ in pairs], encoder)
-    right = [final_number(answer) == final_number(known) for answer, (_, known) in zip(said, pairs, strict=True)]
-    return sum(right) / len(right)
+    return [float(final_number(answer) == final_number(known)) for answer, (_, known) in zip(said, pairs, strict=True)]
 
 
 def final_number(answer: str) -> str | None:

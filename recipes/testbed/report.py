@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from compare import LEVEL, PLAIN, differences
+from compare import PLAIN, differences
 from flaws import FLAWS
 from grid import ORACLE
+from inference import LEVEL
 from predict import PREDICTIONS, direction
 from table import KEY, collect, final
 

@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
-import json
-import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "evidence"))
+
 import base
+import cells
 import grid as grids
 import provenance
 import tuning
 from cell import Cell
-from tqdm import tqdm
 
 HERE = Path(__file__).parent
+DECIDES = [HERE / f"{name}.py" for name in ("skills", "flaws", "measure", "oracle", "variants", "cell")]
+"""Of this folder, what decides how a cell comes out; what only plans, draws or reports may change."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         only = {name: getattr(arguments, name) for name in ("arms", "flaws", "regimes", "seeds")}
         grid = grids.load(arguments.grid, headline=arguments.headline, **only)
         folder = arguments.base or base.folder_of(say=print)
-        runner = Runner(arguments, folder, started)
-        with _pool(arguments.workers) as pool:
+        origin = provenance.of_this(DECIDES, base.fingerprint(folder), arguments.device)
+        run = functools.partial(_run, folder=folder, device=arguments.device, origin=origin)
+        deadline = started + 60 * arguments.minutes
+        runner = cells.Runner(arguments.output / "cells", run, arguments.workers, deadline)
+        provenance.require_same(runner.results(), ("this run", origin))
+        with cells.pool(arguments.workers) as pool:
             runner.run_all(pool, list(grid.tuning()), "tuning")
             chosen = tuning.choose(grid, runner.results())
             print(tuning.budget(grid))
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 2
-    if not any(runner.cells.glob("*.json")):
+    if not runner.results():
         print("No cell is done: nothing to report.")
     elif arguments.stage == "all":
         from report import report
@@ -96,99 +99,10 @@ def _final(grid: grids.Grid, chosen: tuning.Chosen) -> Iterator[Cell]:
                 yield grid.cell(arm, flaw, regime, seed, chosen[regime, flaw, arm])
 
 
-class Runner:
-    """Runs cells in processes until all are done or the time is up."""
-
-    def __init__(self, arguments: argparse.Namespace, folder: Path, started: float) -> None:
-        self.arguments, self.folder = arguments, folder
-        self.deadline = started + 60 * arguments.minutes
-        self.provenance = provenance.of_this(base.fingerprint(folder), arguments.device)
-        self.cells = arguments.output / "cells"
-        self.cells.mkdir(parents=True, exist_ok=True)
-        self.failed = 0
-        self._seconds: list[float] = []
-        provenance.require_same(self.results(), ("this run", self.provenance))
-
-    def results(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.cells.glob("*.json"))]
-
-    def run_all(self, pool: Executor, cells: Sequence[Cell], what: str) -> None:
-        waiting = [cell for cell in cells if not self._is_done(cell)]
-        print(f"{what}: {len(cells)} cells, {len(cells) - len(waiting)} of them done already, in {self.cells}")
-        at_once = max(1, self.arguments.workers)
-        queue, running = iter(waiting), {}
-        with tqdm(total=len(waiting), unit="cell", smoothing=0.1, mininterval=1) as progress:
-            while True:
-                while len(running) < at_once and self._has_time() and (cell := next(queue, None)):
-                    running[self._submit(pool, cell)] = cell
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    self._finish(running.pop(future), future, progress)
-                    progress.update()
-
-    def _has_time(self) -> bool:
-        """Whether a cell that starts now ends before the deadline, as far as the last ones tell."""
-        recent = self._seconds[-32:]
-        return time.monotonic() + (max(recent) if recent else 0) < self.deadline
-
-    def _submit(self, pool: Executor, cell: Cell) -> Future[float]:
-        return pool.submit(_run_one, cell, self.folder, self.arguments.device, self._file(cell), self.provenance)
-
-    def _finish(self, cell: Cell, future: Future[float], progress: Any) -> None:
-        try:
-            self._seconds.append(future.result())
-        except Exception as error:
-            self.failed += 1
-            message = f"{type(error).__name__}: {error}"
-            progress.write(f"{cell.name}: FAILED, {message}")
-            self._file(cell).with_suffix(".failed").write_text(message + "\n", encoding="utf-8")
-
-    def _file(self, cell: Cell) -> Path:
-        return self.cells / f"{cell.name}.json"
-
-    def _is_done(self, cell: Cell) -> bool:
-        path = self._file(cell)
-        if not path.is_file():
-            return False
-        if Cell(**json.loads(path.read_text(encoding="utf-8"))["cell"]) != cell:
-            raise ValueError(f"{path} was run with other settings: choose another --output, or delete it.")
-        return True
-
-
-def _pool(workers: int) -> Executor:
-    if workers == 0:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-@functools.cache
-def _keep_imports() -> None:
-    """After the first cell: what is imported stays, so the collector need not look at it in every cell (a tenth of
-    its time)."""
-    gc.collect()
-    gc.freeze()
-
-
-def _run_one(cell: Cell, folder: Path, device: str, path: Path, origin: dict[str, Any]) -> float:
-    """Runs a cell and writes its file whole or not at all. Returns how many seconds it took."""
+def _run(cell: Cell, folder: Path, device: str, origin: dict[str, Any]) -> dict[str, Any]:
     from cell import run
 
-    result = {**run(cell, folder, device), "provenance": origin}
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-    path.with_suffix(".failed").unlink(missing_ok=True)
-    _keep_imports()
-    seconds: float = result["seconds"]["all"]
-    return seconds
+    return {**run(cell, folder, device), "provenance": origin}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pandas as pd
 from cell import Cell
 from flaws import FLAWS
 from grid import FIRST_TUNING_SEED
-from provenance import require_same
 from tuning import retained, share
+
+sys.path.append(str(Path(__file__).parents[1] / "evidence"))
+from provenance import require_same
 
 KEY = ["regime", "flaw"]
 

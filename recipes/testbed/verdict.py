@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from compare import LEVEL, differences
+from compare import differences
+from inference import LEVEL
 
 COMMITTED = Path(__file__).parent / "results" / "results.csv"
 NEAR = 0.1

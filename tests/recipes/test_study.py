@@ -104,6 +104,14 @@ def test_run_resume_report_and_check(study, capsys):
     assert (table.groupby("seed").nunique()[["response_tokens", "corrupted"]] == 1).all(axis=None)
     assert table.nll_before.nunique() == 1
 
+    # What is published of a cell is the mean of its items, and the intervals are over them, too.
+    row = table.iloc[0]
+    losses, tokens = json.loads(row.items_nll), json.loads(row.items_tokens)
+    assert len(losses) == 4
+    assert sum(x * n for x, n in zip(losses, tokens, strict=True)) / sum(tokens) == pytest.approx(row.nll, rel=1e-4)
+    assert "differences are over seeds and items" in summary
+    assert "over seeds only" not in summary
+
     name = "gsm8k-6x1-float32-random_tokens-sstoken-seed1"
     # As in a table with cells of before `decoded` was a setting.
     older = table.assign(decoded=table.decoded.where(table.name != name))
@@ -112,6 +120,51 @@ def test_run_resume_report_and_check(study, capsys):
     said, row = capsys.readouterr().out, table.set_index("name").loc[name]
     assert f"{name}: held-out loss {row.nll:.3f} in the table, {row.nll:.3f} here" in said
     assert "The verdict is the same." in said
+
+
+def made_up(strategy: str, seed: int, nll: float, items: list[float] | None = None, data: str = "chats") -> dict:
+    """A row of the table, of the first kind without items."""
+    row = {
+        "data": data, "samples": 6, "epochs": 1, "precision": "float32", "condition": "clean", "strategy": strategy,
+        "seed": seed, "nll": nll, "keep_rate": 1.0, "corrupted": 0.0, "corrupted_of_kept": 0.0, "cpu_seconds": 1.0,
+        "corrupted_of_dropped": 0.0, "memory_mb": 1.0,
+    }  # fmt: skip
+    return row if items is None else {**row, "items_nll": json.dumps(items), "items_tokens": "[1, 3]"}
+
+
+def test_only_what_is_left_after_holm_is_called_better(study):
+    import pandas as pd
+    from averages import means, uncorrected, verdict
+
+    rows = []
+    for seed in range(3):
+        rows += [made_up("full", seed, 1.0), made_up("random", seed, (0.9, 1.0, 1.1)[seed])]
+        rows += [made_up("sure", seed, 0.5 + seed / 1000), made_up("maybe", seed, (0.7, 0.75, 0.8)[seed])]
+        rows += [made_up(f"nothing{i}", seed, (0.9, 1.0, 1.1)[seed]) for i in range(7)]
+    averages = means(pd.DataFrame(rows)).set_index("strategy", drop=False)
+    assert (averages.nll_items.dropna() == 0).all()
+    of = averages.loc["maybe"]
+    assert of.nll_vs_full_p == pytest.approx(0.01307, abs=1e-5)  # t = -8.66 with 2 degrees of freedom
+    assert of.nll_vs_full_holm == pytest.approx(9 * of.nll_vs_full_p)  # second of ten
+    assert (uncorrected(of, "nll"), verdict(of, "nll")) == ("better", "same")
+    assert verdict(averages.loc["sure"], "nll") == "better"
+    assert verdict(averages.loc["full"], "nll") == "same"
+
+
+def test_items_are_drawn_anew_where_both_cells_have_them(study):
+    import pandas as pd
+    from averages import means
+
+    # The second answer, of three tokens, gains 0.4 under every seed; the first nothing.
+    rows = []
+    for seed in range(3):
+        rows += [made_up(name, seed, 1.0, [1.0, 1.0]) for name in ("full", "random")]
+        rows += [made_up("new", seed, 0.7, [1.0, 0.6]), made_up("old", seed, 0.7)]
+    averages = means(pd.DataFrame(rows)).set_index("strategy")
+    new, old = averages.loc["new"], averages.loc["old"]
+    assert (new.nll_items, old.nll_items) == (2, 0)
+    assert new.nll_vs_full == pytest.approx(old.nll_vs_full) == pytest.approx(-0.3)
+    assert (old.nll_vs_full_half, new.nll_vs_full_half > 0.3) == (0, True)
 
 
 def test_decoding_many_is_decoding_each(study, tiny_model_and_encoder):

@@ -18,7 +18,8 @@ np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
 
 FOLDER = TOP / "recipes" / "testbed"
-MODULES = [path.stem for path in FOLDER.glob("*.py")]
+SHARED = TOP / "recipes" / "evidence"
+MODULES = [path.stem for folder in (FOLDER, SHARED) for path in folder.glob("*.py")]
 
 GRID = """
 arms:
@@ -43,6 +44,7 @@ def testbed(tmp_path_factory):
     """The recipe's modules can be imported as its scripts do it; afterwards they are gone, and so is their plugin."""
     shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SHARED))
         patch.syspath_prepend(str(FOLDER))
         yield tmp_path_factory.mktemp("testbed")
     from sstoken_plugins.registry import plugin_manager
@@ -311,31 +313,6 @@ def test_differences_are_paired_by_seed_and_item(testbed):
     # One item more in each of the two seeds that both have.
     assert (found.difference, found["mean"], found.plain, found.seeds) == (0.25, 0.625, 0.375, 2)
     assert found.low < 0.25 < found.high
-
-
-def test_the_crossed_bootstrap_knows_both_sources_of_chance(testbed):
-    from compare import crossed
-
-    rng = np.random.default_rng(1)
-    noise = rng.normal(size=(50, 1)) * np.ones((1, 40))  # a seed's effect on all items alike
-    seeds = crossed(noise, repeats=4000)
-    width = 2 * 2.0096 * noise[:, 0].std(ddof=1) / math.sqrt(50)  # of the t interval over seeds, 49 degrees of freedom
-    assert seeds["high"] - seeds["low"] == pytest.approx(width, rel=0.05)
-    items = crossed(noise[:40].T, repeats=4000)  # no seed differs from another: only the items are chance
-    assert items["high"] - items["low"] == pytest.approx(
-        2 * 2.0227 * noise[:40, 0].std() / math.sqrt(40) * math.sqrt(40 / 39), rel=0.05
-    )
-    assert crossed(np.zeros((3, 4)))["p"] == 1
-    assert math.isnan(crossed(np.ones((1, 4)))["p"])
-
-
-def test_holm_by_hand(testbed):
-    from compare import holm
-
-    # Times 4, 3, 2, 1 from the smallest on, and never falling: .01*4, max(.04, .02*3), max(.06, .03*2), max(.06, .5)
-    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert holm([0.9, math.nan, 0.8])[[0, 2]] == pytest.approx([1, 1])
-    assert math.isnan(holm([0.9, math.nan])[1])
 
 
 def test_the_decision_table_names_what_helps_and_what_it_costs(testbed):

@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-# Of this folder, what decides how a cell comes out; what only plans, draws or reports may change.
-DECIDES = ("skills.py", "flaws.py", "measure.py", "oracle.py", "variants.py", "cell.py")
 VERSIONS = ("torch", "transformers", "trl", "peft")
 
 
-@functools.cache
-def code() -> str:
-    """A hash of the source that trains and measures, committed or not."""
+def code(files: Iterable[Path]) -> str:
+    """A hash of the source that trains and measures, committed or not: these files, and this package."""
     import sstoken_plugins
     import sstoken_transformers
     import sstoken_trl
 
-    files = [HERE / name for name in DECIDES]
+    files = list(files)
     for package in (sstoken_plugins, sstoken_transformers, sstoken_trl):
         files += sorted(Path(package.__file__).parent.rglob("*.py"))
     digest = hashlib.sha256()
@@ -44,15 +41,16 @@ def revision() -> str | None:
     return os.environ.get("TESTBED_REVISION")
 
 
-def of_this(base: str, device: str) -> dict[str, Any]:
+def of_this(files: Iterable[Path], base: str, device: str) -> dict[str, Any]:
     """What is written into a cell that runs here and now.
 
     Args:
+        files: of the recipe, those that decide how a cell comes out.
         base: fingerprint of the base model.
         device: "cpu" or "cuda".
     """
     return {
-        "code": code(),
+        "code": code(files),
         "revision": revision(),
         "base": base,
         "device": device,
@@ -76,7 +74,7 @@ def require_same(results: Iterable[Mapping[str, Any]], first: tuple[str, Mapping
     """
     for result in sorted(results, key=lambda result: result["cell"]["split"]):  # those that report come first
         cell, provenance = result["cell"], result["provenance"]
-        name = f"{cell['arm']} of seed {cell['seed']}, {cell['flaw']}"
+        name = f"{cell['arm']} of seed {cell['seed']}, {cell.get('flaw') or cell['condition']}"
         first = first or (name, provenance)
         for key in TO_COMPARE if cell["split"] == "test" else TO_CHOOSE:
             if provenance[key] != first[1][key]:
