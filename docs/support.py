@@ -45,6 +45,14 @@ FEATURES: dict[str, tuple[str | None, str | None]] = {
         "axolotl/test_weights.py::test_a_turn_of_weight_0_has_no_influence",
     ),
     "every method": ("methods/test_trl.py::test_every_method_trains", None),
+    "a step by a method equals its loss in full logits": (
+        "methods/test_trl.py::test_a_step_is_that_of_the_published_loss",
+        "axolotl/test_methods.py::test_a_step_is_that_of_the_published_loss",
+    ),
+    "the same for methods that compare with earlier steps": (
+        "methods/test_trl.py::test_each_step_is_that_of_a_loss_that_remembers",
+        "axolotl/test_methods.py::test_each_step_is_that_of_a_loss_that_remembers",
+    ),
     "`history: base` and `adapter`": (
         f"{T}test_first_loss_equals_the_reference",
         f"{A}test_first_loss_equals_the_reference",

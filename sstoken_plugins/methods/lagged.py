@@ -25,6 +25,8 @@ from .selection import Selection
 BINS = 8192
 MOST_NATS = 32.0
 """Losses and entropies above this count as this."""
+ROUNDING = 1e-9
+"""Shares that differ by less are the same: sums of twelfths come to a little less than a half."""
 
 
 class Lagged:
@@ -79,9 +81,10 @@ class Lagged:
         return math.sqrt(float(torch.dot(self._share, (self._centres - self.mean(0)).square())))
 
     def quantile(self, q: float, otherwise: float) -> float:
-        """The value that a share `q` of what was seen is not above."""
+        """The lowest value that a share `q` of what was seen is not above."""
         if not self.n_seen:
             return otherwise
+        q -= ROUNDING
         index = min(int(torch.searchsorted(self._up_to, q)), BINS - 1)
         inside = float(self._share[index])
         into = 1 - (float(self._up_to[index]) - q) / inside if inside > 0 else 0.0

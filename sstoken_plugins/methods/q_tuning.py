@@ -12,12 +12,14 @@ from ..data import Documents, Progress
 from ..markers import hookimpl
 from ..options import option
 from .base import Method
-from .lagged import MOST_NATS, Lagged, LaggedMethod, LaggedOptions, document_means
+from .lagged import BINS, MOST_NATS, Lagged, LaggedMethod, LaggedOptions, document_means
 from .ranking import keep_best
 from .selection import Selection
 
 MOST_LOG_PERPLEXITY = 80.0
 """exp of more is not a float32."""
+ALIKE = 2 / BINS
+"""Ranks that differ by less are the same: a histogram does not tell them apart, and among few samples many are."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class QTuning(LaggedMethod):
 
     What is high in both is taken for noise, what is low in both for known. The published search for the two quantiles,
     the same in both directions, that leave the share `samples` is the ranking above, over earlier optimizer steps in
-    place of the present batch: all samples train in the first two. `neighbours` is called lambda there, without a
+    place of the present batch: all samples train in the first two. Ranks that differ by less than 0.00025 are alike,
+    and what stands like the last sample that trains, trains too. `neighbours` is called lambda there, without a
     value. The loss is divided by all response tokens.
     """
 
@@ -80,7 +83,7 @@ class QTuning(LaggedMethod):
         entropy, _ = document_means(signals["entropy"], documents)
         e = self.lagged["loss"].rank(loss, otherwise=0.5)
         u = self.lagged["entropy"].rank(entropy, otherwise=0.5)
-        return torch.maximum(torch.minimum(e, 1 - u), torch.minimum(u, 1 - e)), e >= u, some
+        return torch.maximum(torch.minimum(e, 1 - u), torch.minimum(u, 1 - e)), e > u - ALIKE, some
 
     def score(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         perplexity = torch.where(documents.response, signals["loss"].clamp(0, MOST_LOG_PERPLEXITY).exp(), 0)
@@ -96,7 +99,7 @@ class QTuning(LaggedMethod):
             return documents.response
         standing, _, _ = self._standing(signals, documents)
         least = self.lagged["standing"].quantile(1 - self.options.samples, otherwise=0.0)
-        return documents.response & (documents.broadcast(standing) >= least)
+        return documents.response & (documents.broadcast(standing) > least - ALIKE)
 
     def weights(self, signals: Mapping[str, Tensor], documents: Documents, progress: Progress) -> Tensor:
         eligible = self.eligible(signals, documents, progress)

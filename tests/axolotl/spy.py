@@ -7,11 +7,13 @@ from typing import Any
 from axolotl.core.trainers import AxolotlTrainer
 from axolotl.integrations.base import BasePlugin
 
+from ..methods.steps import Watched
+
 trainers: list[Any] = []
 
 
-class OwnTrainer(AxolotlTrainer):
-    """Counts what goes through its own `compute_loss`."""
+class OwnTrainer(Watched, AxolotlTrainer):
+    """Counts what goes through its own `compute_loss`, and keeps its steps."""
 
     batches = 0
 

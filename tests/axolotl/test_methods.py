@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from peft import load_peft_weights, set_peft_model_state_dict
+from peft import load_peft_weights
 
-from ..methods.whole_rows import CASES, assert_is_the_step, expected_gradient
+from ..methods.steps import ALONE, REMEMBERING, assert_steps_follow, each
 from .conftest import ONE_KERNEL, SPY, SSTOKEN, data, losses, run, train
 from .test_training import QLORA, difference, saved
 
 LAYOUTS = {"padded": {}, "packed": {"sample_packing": True, "micro_batch_size": 1}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["cadft", "loss_truncation", "q_tuning"])
+def test_resuming_remembers_what_was_seen(settings, tmp_path, method):
+    settings |= {**LAYOUTS["packed"], "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    settings |= {"max_steps": 4, "sstoken": {**REMEMBERING[method].settings(tmp_path), "half_life": 3.0}}
+    whole = train(settings, output_dir=str(tmp_path / "whole"))
+    checkpoint = str(tmp_path / "whole" / "checkpoint-2")
+    resumed = train(settings, output_dir=str(tmp_path / "resumed"), resume_from_checkpoint=checkpoint)
+    assert losses(whole)[2:] == losses(resumed)[2:]
+    assert difference(saved(tmp_path / "whole"), saved(tmp_path / "resumed")) == 0
 
 
 @pytest.mark.parametrize("four_bit", [False, True], ids=["lora", "qlora"])
@@ -38,29 +49,36 @@ def test_a_method_with_a_memory_trains(settings):
     assert rates[0] == 1 > min(rates[1:])
 
 
-@pytest.mark.parametrize("four_bit", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["lora", "qlora"])
-@pytest.mark.parametrize("layout", [pytest.param("padded", marks=pytest.mark.slow), "packed"])
-@pytest.mark.parametrize("method", CASES)
-def test_a_step_is_that_of_the_published_loss(settings, adapters, four_chats, method, layout, four_bit):
+@pytest.fixture
+def assert_steps(settings, adapters):
+    """Trains by a method, and compares each step with its loss."""
+
+    def check(case, layout, four_bit, n_steps, **changes):
+        trainer = train(
+            {**settings, **LAYOUTS[layout], **(QLORA if four_bit else {}), **changes},
+            plugins=[SPY, SSTOKEN, ONE_KERNEL],
+            lora_model_dir=str(adapters[0]),
+            sstoken=case.settings(adapters[1]),
+            max_steps=n_steps,
+            optimizer="sgd",
+            learning_rate=1.0,
+            max_grad_norm=0.0,
+        )
+        assert len(trainer.steps) == n_steps
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        reference = load_peft_weights(str(adapters[1]), device="cpu")
+        assert_steps_follow(case, model, list(trainer.steps.values()), reference)
+
+    return check
+
+
+@pytest.mark.parametrize(("method", "layout", "four_bit"), each(ALONE, LAYOUTS, "packed"))
+def test_a_step_is_that_of_the_published_loss(assert_steps, four_chats, method, layout, four_bit):
     """On conversations of several turns, of which the answers train."""
-    needed = {"history": "snapshot", "refresh_steps": 8} if method == "psft" else {}
-    settings |= {**LAYOUTS[layout], **(QLORA if four_bit else {})}
-    trainer = train(
-        settings,
-        plugins=[SPY, SSTOKEN, ONE_KERNEL],
-        datasets=data(four_chats),
-        lora_model_dir=str(adapters[0]),
-        sstoken={"strategy": method, **CASES[method], **needed},
-        max_steps=1,
-        optimizer="sgd",
-        learning_rate=1.0,
-        max_grad_norm=0.0,
-    )
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    assert_steps(ALONE[method], layout, four_bit, n_steps=1, datasets=data(four_chats))
 
-    def weights() -> dict[str, torch.Tensor]:
-        return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
-    after = weights()
-    set_peft_model_state_dict(model, load_peft_weights(str(adapters[0]), device="cpu"))
-    assert_is_the_step(weights(), after, expected_gradient(model.train(), trainer.train_dataset, method))
+@pytest.mark.parametrize(("method", "layout", "four_bit"), each(REMEMBERING, LAYOUTS, "packed", ("talr", "flow")))
+def test_each_step_is_that_of_a_loss_that_remembers(assert_steps, method, layout, four_bit):
+    smaller = {"sequence_len": 64, "micro_batch_size": 1 if layout == "packed" else 3}
+    assert_steps(REMEMBERING[method], layout, four_bit, n_steps=4, gradient_accumulation_steps=2, **smaller)

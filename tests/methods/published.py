@@ -22,15 +22,26 @@ class Answer:
         logits: (T, V), with gradient.
         history: (T, V), the same of the history model, without.
         labels: (T,).
+        positions: T, in the document; empty where nobody asks.
+        reference: (T, V), of the reference; None where there is none, as the next two.
+        unprompted: (T, V), of the history without the prompt, save the four tokens before an answer.
+        attention: (T,), mass on the prompt in the last layer, mean over its heads.
     """
 
     logits: Tensor
     history: Tensor
     labels: Tensor
+    positions: Sequence[int] = ()
+    reference: Tensor | None = None
+    unprompted: Tensor | None = None
+    attention: Tensor | None = None
+
+    def log_prob_by(self, logits: Tensor) -> Tensor:
+        return logits.log_softmax(-1)[range(len(self.labels)), self.labels]
 
     @property
     def log_p(self) -> Tensor:
-        return self.logits.log_softmax(-1)[range(len(self.labels)), self.labels]
+        return self.log_prob_by(self.logits)
 
     @property
     def p(self) -> Tensor:
@@ -41,8 +52,16 @@ class Answer:
         return -self.log_p
 
     @property
+    def entropy(self) -> Tensor:
+        return -(self.logits.softmax(-1) * self.logits.log_softmax(-1)).sum(-1)
+
+    @property
     def log_q(self) -> Tensor:
-        return self.history.log_softmax(-1)[range(len(self.labels)), self.labels]
+        return self.log_prob_by(self.history)
+
+    @property
+    def rel(self) -> Tensor:
+        return self.log_p.detach() - self.log_q
 
     @property
     def ratio(self) -> Tensor:
@@ -170,3 +189,17 @@ def loss_truncation(answers, drop=0.4):
     means = torch.stack([a.nll.detach().mean() for a in answers])
     most = means.quantile(1 - drop, interpolation="lower")
     return over_tokens(answers, lambda a: (a.nll.detach().mean() <= most).float() * a.nll)
+
+
+def full(answers):
+    return over_tokens(answers, lambda a: a.nll)
+
+
+def asft(answers, anchor_weight, anchor_clip):
+    """Unclipped."""
+
+    def loss(a):
+        log_ratio = a.log_q - a.log_p
+        return a.p.detach() * a.nll + anchor_weight * (log_ratio.exp() - log_ratio - 1)
+
+    return over_tokens(answers, loss)

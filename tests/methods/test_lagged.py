@@ -52,6 +52,15 @@ def test_numbers_are_exact_to_a_bin(n):
     assert (ranks - exact).max() <= 1 / n + 2e-3
 
 
+@pytest.mark.parametrize("n", range(1, 61))
+def test_a_quantile_that_ends_at_a_value_is_that_value(n):
+    """The median of twelve values is the sixth, not the seventh."""
+    lagged = seen(torch.arange(n) / 2.0)
+    for k in range(1, n + 1):
+        assert lagged.quantile(k / n, 0) == pytest.approx((k - 1) / 2, abs=WIDTH)
+        assert lagged.quantile(1 - (n - k) / n, 0) == pytest.approx((k - 1) / 2, abs=WIDTH)
+
+
 def test_the_cut_of_a_step_does_not_matter():
     values, counted = losses(60), torch.rand(60, generator=torch.Generator().manual_seed(1)) < 0.7
     whole, parts = Lagged(0, MOST_NATS, 3.0), Lagged(0, MOST_NATS, 3.0)

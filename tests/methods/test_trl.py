@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("trl")
 
+import torch
+from peft import load_peft_weights
 from safetensors.torch import load_file
 from trl import SFTTrainer
 
@@ -15,7 +17,7 @@ from sstoken_trl import SSTokenSFTTrainer
 from ..trl.conftest import adapters, conversations, dataset, lora, make_trainer, model_dir, settings  # noqa: F401
 from ..trl.test_script import in_own_processes, log_of
 from ..trl.test_training import difference, load, losses, nf4, round_adapters, weights
-from .whole_rows import CASES, assert_is_the_step, expected_gradient
+from .steps import ALONE, REMEMBERING, Watched, assert_steps_follow, each
 
 # What a method cannot do without.
 REQUIRED = {"signal": {"sstoken_signal": "rel"},
@@ -67,6 +69,8 @@ def test_dft_is_trls_own(make_trainer, layout, four_bit):  # noqa: F811
         ("dft", {"learning_rate": 1.0}),
         ("loss_truncation", {"sstoken_hot_start": 4, "learning_rate": 0.1}),
         ("npo", {"learning_rate": 0.1}),
+        ("cadft", {"sstoken_half_life": 2.0, "learning_rate": 1.0}),
+        ("q_tuning", {"sstoken_half_life": 2.0, "learning_rate": 0.1}),
     ],
 )
 def test_batch_and_accumulation_do_not_matter(make_trainer, strategy, options):  # noqa: F811
@@ -84,16 +88,17 @@ def test_batch_and_accumulation_do_not_matter(make_trainer, strategy, options): 
 
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [("loss_truncation", {"sstoken_hot_start": 4}), ("q_tuning", {"sstoken_half_life": 2.0})],
+    [("loss_truncation", {"sstoken_hot_start": 4}), ("q_tuning", {}), ("cadft", {})],
 )
 def test_resuming_remembers_what_was_seen(make_trainer, tmp_path, strategy, options):  # noqa: F811
     options = {"sstoken_strategy": strategy, "max_steps": 5, "save_strategy": "steps", "save_steps": 3, **options}
-    whole = make_trainer(output_dir=tmp_path / "whole", **options)
+    whole = make_trainer(output_dir=tmp_path / "whole", sstoken_half_life=2.0, **options)
     whole.train()
-    resumed = make_trainer(output_dir=tmp_path / "resumed", **options)
+    resumed = make_trainer(output_dir=tmp_path / "resumed", sstoken_half_life=2.0, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    rates = [entry["sstoken/keep_rate"] for entry in whole.state.log_history if "loss" in entry]
-    assert rates[0] == 1 > rates[-1], "the case shows nothing"
+    forgetful = make_trainer(output_dir=tmp_path / "forgetful", sstoken_half_life=0.01, **options)
+    forgetful.train()
+    assert difference(weights(whole), weights(forgetful)) > 0, "the case shows nothing"
     assert losses(whole)[3:] == losses(resumed)[3:]
     assert difference(weights(whole), weights(resumed)) == 0
 
@@ -115,46 +120,53 @@ def test_two_processes_remember_what_one_does(settings, tmp_path):  # noqa: F811
 
 KINDS = {
     "padded": {},
-    "packed": {"packing": True, "max_length": 64},
+    "packed": {"packing": True, "max_length": 64, "per_device_train_batch_size": 1},
     "padding-free": {"padding_free": True, "max_length": None},
     "turns": {"assistant_only_loss": True},
 }
-DEFAULT = ("turns", False)
 
 
-@pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
-@pytest.mark.parametrize(
-    ("kind", "four_bit"),
-    [
-        pytest.param(kind, four_bit, marks=() if (kind, four_bit) == DEFAULT else pytest.mark.slow)
-        for kind in KINDS
-        for four_bit in (False, True)
-    ],
-)
-@pytest.mark.parametrize("method", CASES)
-def test_a_step_is_that_of_the_published_loss(
-    make_trainer, model_dir, adapters, dataset, conversations, method, kind, four_bit  # noqa: F811
-):  # fmt: skip
-    required = REQUIRED.get(method, {})
-    trainer = make_trainer(
-        model=load(model_dir, adapters[0], four_bit),
-        peft_config=None,
-        train_dataset=(conversations if kind == "turns" else dataset).select(range(6)),
-        sstoken_strategy=method,
-        **{f"sstoken_{name}": value for name, value in CASES[method].items()},
-        **required,
-        **KINDS[kind],
-        per_device_train_batch_size=6,
-        max_steps=1,
-        optim="sgd",
-        learning_rate=1.0,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        gradient_checkpointing=False,
-    )
-    if four_bit:
-        round_adapters(trainer.model)
-    expected = expected_gradient(trainer.model, trainer.train_dataset, method)
-    before = weights(trainer)
-    trainer.train()
-    assert_is_the_step(before, weights(trainer), expected)
+class Watching(Watched, SSTokenSFTTrainer):
+    """Ours, watched."""
+
+
+@pytest.fixture
+def assert_steps(make_trainer, model_dir, adapters, dataset, conversations):  # noqa: F811
+    """Trains by a method, and compares each step with its loss."""
+
+    def check(case, kind, four_bit, n_steps):
+        trainer = make_trainer(
+            Watching,
+            model=load(model_dir, adapters[0], four_bit),
+            peft_config=None,
+            train_dataset=(conversations if kind == "turns" else dataset).select(range(12)),
+            **{f"sstoken_{name}": value for name, value in case.settings(adapters[1]).items()},
+            **{"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, **KINDS[kind]},
+            max_steps=n_steps,
+            optim="sgd",
+            learning_rate=1.0,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            gradient_checkpointing=False,
+        )
+        reference = load_peft_weights(str(adapters[1]), device="cpu")
+        if four_bit:
+            round_adapters(trainer.model)
+            reference = {name: values.to(torch.bfloat16).float() for name, values in reference.items()}
+        trainer.train()
+        assert len(trainer.steps) == n_steps
+        assert_steps_follow(case, trainer.model, list(trainer.steps.values()), reference)
+
+    return check
+
+
+@pytest.mark.filterwarnings("ignore:`history` is '.*' and training continues")
+@pytest.mark.parametrize(("method", "kind", "four_bit"), each(ALONE, KINDS, "turns"))
+def test_a_step_is_that_of_the_published_loss(assert_steps, method, kind, four_bit):
+    assert_steps(ALONE[method], kind, four_bit, n_steps=1)
+
+
+@pytest.mark.filterwarnings("ignore:`history` is '.*' and training continues")
+@pytest.mark.parametrize(("method", "kind", "four_bit"), each(REMEMBERING, KINDS, "turns", ("talr", "flow")))
+def test_each_step_is_that_of_a_loss_that_remembers(assert_steps, method, kind, four_bit):
+    assert_steps(REMEMBERING[method], kind, four_bit, n_steps=4)
