@@ -76,7 +76,8 @@ def decision_table(testbed: Testbed) -> str:
         ceiling = [f"`{arm}` {signed(one.arms.skill[arm])}" for arm in CONTROLS[:2] if arm in one.arms.index]
         findable = ", ".join(_least(one.findable[axis]) for axis in AXES)
         lines.append(
-            f"| **{spoken(one.flaw)}**: {_lower(what_it_is(one.flaw))} | {one.skill:.2f}, {one.retention:.2f} "
+            f'| <a id="{one.flaw}"></a>**{spoken(one.flaw)}**: '
+            f"{_lower(what_it_is(one.flaw))} | {one.skill:.2f}, {one.retention:.2f} "
             f"| {_choice(testbed, one, one.for_skill, 'skill')} "
             f"| {_choice(testbed, one, one.for_retention, 'retention')} | {findable} | {', '.join(ceiling)} |"
         )
