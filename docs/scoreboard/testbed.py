@@ -46,12 +46,15 @@ def counts(testbed: Testbed) -> str:
     table, done = testbed.table, final(testbed.table)
     seeds = done.groupby(["flaw", "arm"]).seed.nunique()
     span = str(seeds.max()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    elsewhere = table[(table.role == "tuning") & (table.code != done.code.iloc[0])]
+    older = f" ({len(elsewhere)} of the trainings that chose are of older code)" if len(elsewhere) else ""
     controls = [f"`{arm}`" for arm in CONTROLS if arm in testbed.arms.options]
     return (
         f"{len(table):,} trainings, of which {len(done):,} report and {len(table) - len(done):,} chose learning rate "
         f"and main option, with the same budget for each arm. {len(testbed.arms.options)} arms, of which "
         f"{len(controls)} are controls that nobody would switch on ({', '.join(controls)}); {done.flaw.nunique()} "
-        f"kinds of data; {span} seeds for each. Code {done.code.iloc[0]}, base model {done.base.iloc[0]}.\n\n"
+        f"kinds of data; {span} seeds for each. Code {done.code.iloc[0]}{older}, base model "
+        f"{done.base.iloc[0]}.\n\n"
         "Differences are to plain fine-tuning (`full`) with the same data and seeds. p-values are from a crossed "
         "bootstrap over seeds and items, and corrected after Holm: over "
         f"{testbed.family('skill')} differences for the new skill and {testbed.family('retention')} for the old ones. "

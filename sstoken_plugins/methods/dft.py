@@ -20,7 +20,10 @@ class DFT(Method):
     new facts are learned slowly. The same as TRL's `loss_type: dft`.
     """
 
-    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
+    evidence = (
+        "in a small testbed, better than plain fine-tuning at a new skill where most answers began with the same "
+        "phrase, and not shown to be better with ten other kinds of data"
+    )
     reference = "arXiv 2508.05629"
 
     def signals(self, progress: Progress) -> Sequence[str]:

@@ -35,7 +35,10 @@ class EAFT(Method):
     """
 
     Options = EAFTOptions
-    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
+    evidence = (
+        "in a small testbed, not shown to be better than plain fine-tuning at a new skill, and worse at old ones with "
+        "three of eleven kinds of data"
+    )
     reference = "arXiv 2601.02151"
 
     def signals(self, progress: Progress) -> Sequence[str]:

@@ -33,7 +33,11 @@ class InfoSFT(Method):
     """
 
     Options = InfoSFTOptions
-    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
+    evidence = (
+        "in a small testbed, better than plain fine-tuning at a new skill where most answers began with the same "
+        "phrase or followed a wrong rule that surprises the base model, and not shown to be better with nine other "
+        "kinds of data"
+    )
     reference = "arXiv 2605.14967"
 
     def signals(self, progress: Progress) -> Sequence[str]:

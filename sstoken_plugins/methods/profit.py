@@ -40,7 +40,10 @@ class ProFit(Method):
 
     Options = ProFitOptions
     selects = True
-    evidence = "not shown to be better than plain fine-tuning at a new skill, in a small testbed"
+    evidence = (
+        "in a small testbed, better than plain fine-tuning at a new skill where most answers began with the same "
+        "phrase, and not shown to be better with ten other kinds of data"
+    )
     reference = "arXiv 2601.09195"
 
     def signals(self, progress: Progress) -> Sequence[str]:
