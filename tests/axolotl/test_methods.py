@@ -75,7 +75,7 @@ def assert_steps(settings, adapters):
 @pytest.mark.parametrize(("method", "layout", "four_bit"), each(ALONE, LAYOUTS, "packed"))
 def test_a_step_is_that_of_the_published_loss(assert_steps, four_chats, method, layout, four_bit):
     """On conversations of several turns, of which the answers train."""
-    assert_steps(ALONE[method], layout, four_bit, n_steps=1, datasets=data(four_chats))
+    assert_steps(ALONE[method], layout, four_bit, n_steps=ALONE[method].n_steps, datasets=data(four_chats))
 
 
 @pytest.mark.parametrize(("method", "layout", "four_bit"), each(REMEMBERING, LAYOUTS, "packed", ("talr", "flow")))

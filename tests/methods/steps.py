@@ -26,6 +26,7 @@ class Case:
         more: other options that it needs.
         reads: what else of an `Answer` it is made of.
         memory: the loss, where it compares with earlier steps.
+        n_steps: how many steps show what it does.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Case:
     more: Mapping[str, Any] = field(default_factory=dict)
     reads: str = ""
     memory: Callable[..., remembering.Remembering] | None = None
+    n_steps: int = 1
 
     def settings(self, adapter: Path) -> dict[str, Any]:
         """With this adapter for a reference."""
@@ -64,7 +66,8 @@ ALONE = {
         Case("deft"),
         Case("talr", {"tau": 3.0}),
         Case("flow", {"tau": 4.0}),
-        Case("psft", more={"history": "snapshot", "refresh_steps": 8}),
+        # At the first step the model is its own snapshot, and the gradient that of plain fine-tuning.
+        Case("psft", more={"history": "snapshot", "refresh_steps": 8}, n_steps=2),
         Case("iw_sft"),
         Case("minor_sft"),
         Case("npo"),
@@ -147,11 +150,17 @@ def documents(batches: Iterable[Mapping[str, torch.Tensor]]) -> Iterator[tuple[l
 
 
 def answers(
-    case: Case, model: Any, batches: Iterable[Mapping[str, torch.Tensor]], reference: Mapping[str, torch.Tensor]
+    case: Case,
+    model: Any,
+    batches: Iterable[Mapping[str, torch.Tensor]],
+    reference: Mapping[str, torch.Tensor],
+    start: Mapping[str, torch.Tensor],
 ) -> list[published.Answer]:
-    """Each document alone, by full logits. The history is the model below the adapter, or for a snapshot, which is a
-    few steps old, the model as it is before its first step."""
-    below = contextlib.nullcontext if case.more.get("history") == "snapshot" else model.disable_adapter
+    """Each document alone, by full logits. The history is the model below the adapter, or for a snapshot the model
+    with the weights `start`."""
+
+    def below() -> contextlib.AbstractContextManager[None]:
+        return at(model, start) if case.more.get("history") == "snapshot" else model.disable_adapter()
 
     @torch.no_grad()
     def read(tokens: list[int], response: list[int]) -> dict[str, torch.Tensor]:
@@ -194,6 +203,22 @@ def answers(
 
 
 @contextlib.contextmanager
+def at(model: Any, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """With these values of the parameters that train."""
+    own = trained(model)
+    put(model, values)
+    yield
+    put(model, own)
+
+
+def put(model: Any, values: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])
+
+
+@contextlib.contextmanager
 def carrying(model: Any, adapter: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Another adapter's weights in place of the model's own."""
     own = {name: values.clone() for name, values in get_peft_model_state_dict(model).items()}
@@ -214,9 +239,8 @@ def assert_steps_follow(case: Case, model: Any, steps: Sequence[Step], reference
     loss, exact = case.loss(), case.loss(exact=True) if case.memory else None
     shown = case.method == "full"
     for step, (before, after) in zip(steps, itertools.pairwise(weights), strict=True):
-        for name, parameter in parameters.items():
-            parameter.data.copy_(before[name])
-        found = answers(case, model, step.batches, reference)
+        put(model, before)
+        found = answers(case, model, step.batches, reference, weights[0])
         moved = torch.cat([(before[name] - after[name]).flatten() for name in parameters])
         expected = gradient(loss(found), parameters.values())
         rounding = 1e-6 if step is steps[0] else 3e-6  # the weights have grown

@@ -36,6 +36,7 @@ def test_its_names_are_listed(installed):
     assert "Installed plugin packages: sstoken-soft-focus 0.1.0" in listed
 
 
+@pytest.mark.slow
 def test_by_name_under_trl(installed, model_dir, tmp_path):
     pytest.importorskip("trl")
     run(

@@ -146,6 +146,7 @@ def kept_by_the_band(folder: Path, of: str) -> None:
     assert 0 < report.kept.sum() < report.response.sum()
 
 
+@pytest.mark.slow
 def test_trl(installed, model_dir, tmp_path):
     pytest.importorskip("trl")
     pytest.importorskip("pyarrow")

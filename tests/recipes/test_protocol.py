@@ -175,6 +175,7 @@ def test_a_grid_is_tuned_run_and_reported(outcome, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_accuracy_and_gold_are_what_the_logits_say(data, model_dir):
     """Against logits of each query and choice alone."""
     import abilities

@@ -37,6 +37,7 @@ def test_axolotl(recipe, model_dir, tmp_path):
     assert 0.8 <= log_of(tmp_path / "out")[0]["sstoken/keep_rate"] < 0.9
 
 
+@pytest.mark.slow
 def test_trl(model_dir, tmp_path):
     pytest.importorskip("trl")
     run(
@@ -69,6 +70,7 @@ def test_full_fine_tuning_with_a_recorded_history(model_dir, tmp_path):
     assert first["sstoken/history_missing"] == first["sstoken/rel_kept"] == 0 < second["sstoken/rel_kept"]
 
 
+@pytest.mark.slow
 def test_trl_in_python(model_dir, tmp_path):
     pytest.importorskip("trl")
     run("recipes/trl/train.py", "--model", str(model_dir), "--output", str(tmp_path / "out"), "--steps", "2")

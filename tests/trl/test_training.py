@@ -373,7 +373,7 @@ def test_options_without_the_switch_are_pointed_out():
         SSTokenSFTConfig(output_dir="out", sstoken_rho=0.5, bf16=False, use_cpu=True)
 
 
-@pytest.mark.parametrize("loss", ["own", "framework"])
+@pytest.mark.parametrize("loss", ["own", pytest.param("framework", marks=pytest.mark.slow)])
 def test_compiled(make_trainer, caplog, loss, dataset):
     """The selecting passes run without: the same losses as without `torch_compile`, and evaluation as ever."""
     torch._dynamo.reset()
