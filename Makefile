@@ -30,7 +30,7 @@ test-chaos: $(VENV)/.dev  ## try to break it: kills, full disks, damaged files, 
 test-newest:  ## the default tests with the newest versions of all libraries, bounds lifted, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python $(PIP) --upgrade pip torch
-	$(VENV)-newest/bin/python $(PIP) -e ".[demo,dev]"
+	$(VENV)-newest/bin/python $(PIP) -e ".[demo,dev,harness]"
 	$(VENV)-newest/bin/python $(PIP) --upgrade trl transformers peft accelerate datasets bitsandbytes
 	$(VENV)-newest/bin/python $(PYTEST)
 
@@ -98,7 +98,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing the development tools into $(VENV)"
-	@$(VENV)/bin/python $(PIP) -e ".[dev]"
+	@$(VENV)/bin/python $(PIP) -e ".[dev,harness]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
