@@ -243,7 +243,7 @@ def assert_steps_follow(case: Case, model: Any, steps: Sequence[Step], reference
         found = answers(case, model, step.batches, reference, weights[0])
         moved = torch.cat([(before[name] - after[name]).flatten() for name in parameters])
         expected = gradient(loss(found), parameters.values())
-        # Float32: the largest seen in a first step is 1.2e-6 of the gradient (`npo`, packed, NF4); then the weights grow.
+        # Float32: the largest in a first step was 1.2e-6 of the gradient (`npo`, packed, NF4); then the weights grow.
         rounding = 1.5e-6 if step is steps[0] else 3e-6
         assert (moved - expected).abs().max() < rounding * max(1, expected.abs().max())
         assert (moved - expected).norm() < 1e-5 * expected.norm()
