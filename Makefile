@@ -65,7 +65,7 @@ docs: $(VENV)/.docs  ## build the documentation into site/; broken links fail
 	$(VENV)/bin/python docs/results.py --check
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/python -m mkdocs build --strict --quiet
 
-testbed: $(VENV)/.dev  ## reproduce a row of the testbed from nothing, and its verdict (a quarter of an hour)
+testbed: $(VENV)/.dev  ## reproduce a row of the testbed from nothing, and its verdict (five minutes on two cores)
 	$(VENV)/bin/python recipes/testbed/run.py --headline --workers 2 --output outputs/testbed-headline
 
 wheel: $(VENV)/.dev  ## build the wheel into dist/

@@ -12,15 +12,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
+# The testbed's modules are found before those of the study that have the same name.
+sys.path.insert(1, str(Path(__file__).parents[1] / "recipes" / "evidence"))
+sys.path.insert(1, str(Path(__file__).parents[1] / "recipes" / "study"))
+sys.path.insert(1, str(Path(__file__).parents[1] / "recipes" / "testbed"))
+from generate import renewed
+from predict import PREDICTIONS
+from scoreboard import heatmap, study, testbed, tradeoff
+
 DOCS = Path(__file__).parent
 RECIPES = DOCS.parent / "recipes"
-sys.path[1:1] = [str(RECIPES / name) for name in ("testbed", "study", "evidence")]
-
-import pandas as pd  # noqa: E402, the folders of the recipes come first
-from generate import renewed  # noqa: E402
-from predict import PREDICTIONS  # noqa: E402
-from scoreboard import heatmap, study, testbed, tradeoff  # noqa: E402
-
 PAGE = DOCS / "results.md"
 STUDY = RECIPES / "study" / "results" / "study.csv"
 TESTBED = RECIPES / "testbed" / "results" / "results.csv"

@@ -1,13 +1,11 @@
 """What is trained on and what is held out: real instruction data with real flaws, and one flaw that is planted.
 
-| condition | training data | its flaw | held out |
-|---|---|---|---|
-| `rated` | Alpaca's answers that a judge rated 4.5 of 5 or better | none that is known | others of these |
-| `unrated` | Alpaca's answers as they are | real, and not known which | rated answers to other questions |
-| `solutions` | models' solutions of grade-school problems | real: most of them are wrong, and it is known which | right solutions of other problems |
-| `debris` | rated answers, 30 % of them with encoding debris inside | planted | rated answers to other questions |
-| `own` | --train FILE | whatever it has | --held-out FILE |
-"""  # noqa: E501
+rated       Alpaca's answers that a judge rated 4.5 of 5 or better; held out: others of these
+unrated     Alpaca's answers as they are, of which it is not known which are bad; held out: rated ones
+solutions   models' solutions of grade-school problems, most of them wrong, known which; held out: right ones
+debris      rated answers, 30 % of them with encoding debris inside; held out: rated ones as they are
+own         --train FILE, and --held-out FILE
+"""
 
 from __future__ import annotations
 

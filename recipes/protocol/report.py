@@ -118,8 +118,8 @@ def differences(final: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     Returns:
         By condition, arm and measure: `mean`, `plain`, `seeds`, what `inference.crossed` gives, `holm` (one family for
-        each measure: all conditions and arms, without those in `CONTROLS`) and `found`, the smallest difference that
-        this correction would mark for certain.
+        each measure: all conditions and arms, without those in `CONTROLS`) and `detectable`, the smallest difference
+        that this correction would mark for certain.
     """
     by: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for result in final:
@@ -188,7 +188,7 @@ def summary(results: Sequence[dict[str, Any]], final: Sequence[dict[str, Any]], 
 
 
 def _shown(one: Any, better: int) -> str:
-    if one.name is not None and one.arm == PLAIN:
+    if one.arm == PLAIN:
         return f"{one['mean']:.3f}"
     reach = "" if np.isnan(one.low) else f" ({one.low:+.3f} to {one.high:+.3f})"
     text = f"{one.difference:+.3f}"

@@ -1,8 +1,8 @@
 """The protocol of the paper, as near as a machine allows: real instruction data with real flaws, LoRA of rank 64, the
 new skill beside old abilities by lm-evaluation-harness.
 
-    python recipes/protocol/run.py                                  # SmolLM2-135M on a CPU: minutes a cell
-    python recipes/protocol/run.py --scale gpu-8b                   # one GPU of 80 GB: a night
+    python recipes/protocol/run.py                                  # SmolLM2-135M on a CPU
+    python recipes/protocol/run.py --scale gpu-8b                   # meant for one GPU of 80 GB
     python recipes/protocol/run.py --scale gpu-3b --part 1/4        # the same on four machines: each its part
     python recipes/protocol/run.py --conditions own --train mine.jsonl --held-out good.jsonl
 
@@ -24,8 +24,10 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "evidence"))
 
 import cells
+import conditions
 import grid as grids
 import provenance
+import sources
 from cell import Cell
 
 HERE = Path(__file__).parent
@@ -99,11 +101,8 @@ def _part(planned: list[Cell], part: tuple[int, int]) -> list[Cell]:
 
 def _check(grid: grids.Grid, folder: Path | None, own: tuple[Path, Path] | None) -> None:
     """Everything that has to be fetched is fetched, before the first cell is trained."""
-    from abilities import sources
-    from conditions import load
-
     for condition in grid.conditions:
-        load(condition, folder, own)
+        conditions.load(condition, folder, own)
     for task in grid.settings.get("tasks", ()):
         if task in sources.SOURCES:
             sources.path_of(task, folder)

@@ -36,8 +36,8 @@ class EAFT(Method):
 
     Options = EAFTOptions
     evidence = (
-        "in a small testbed, not shown to be better than plain fine-tuning at a new skill, and worse at old ones with "
-        "three of eleven kinds of data"
+        "in a small testbed, not shown to be better than plain fine-tuning at a new skill; at old ones better with "
+        "one of eleven kinds of data and worse with three"
     )
     reference = "arXiv 2601.02151"
 

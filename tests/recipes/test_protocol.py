@@ -133,6 +133,25 @@ def test_a_file_that_is_missing_or_another_is_refused(data, tmp_path):
         load("rated", tmp_path)
 
 
+def test_a_source_is_fetched_once_into_the_cache(data, tmp_path, monkeypatch, capsys):
+    import conditions
+    import platformdirs
+    import sources
+
+    there = data / "claude_t45.json"
+    published = sources.SOURCES["rated"]
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    moved = sources.Source(there.as_uri(), published.sha256, published.licence)
+    monkeypatch.setitem(sources.SOURCES, "rated", moved)
+    assert conditions.load("rated") == conditions.load("rated", data)
+    assert capsys.readouterr().out.count("licence: Stanford Alpaca is CC BY-NC 4.0") == 1
+    conditions.load("rated")
+    assert not capsys.readouterr().out
+    monkeypatch.setitem(sources.SOURCES, "rated", sources.Source("file:///nowhere/gone.json", "", ""))
+    with pytest.raises(ValueError, match=r"save it as gone\.json in a folder"):
+        conditions.load("rated")
+
+
 @pytest.fixture(scope="module")
 def outcome(data, model_dir, tmp_path_factory):
     """What the command leaves: everything tuned and run."""
