@@ -45,6 +45,8 @@ def measure(
         limit: no more than so many items of each task, its first.
         batch: how many choices are scored at once.
     """
+    if not tasks:
+        return {}
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 

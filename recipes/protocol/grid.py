@@ -28,6 +28,7 @@ class Grid:
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
     settings: dict[str, Any]
+    tuning_settings: dict[str, Any]  # instead of these, for the cells that choose
 
     def tuning(self) -> Iterator[Cell]:
         """All learning rates of all arms, on validation items; none where an arm has one."""
@@ -55,7 +56,8 @@ class Grid:
         return [arm for arm, (fields, _) in self.arms.items() if not without & _trains_on(fields)]
 
     def cell(self, arm: str, condition: str, seed: int, rate: float, split: str) -> Cell:
-        fields = {**self.settings, **self.arms[arm][0]}
+        tuned = self.tuning_settings if seed in self.tuning_seeds else {}
+        fields = {**self.settings, **tuned, **self.arms[arm][0]}
         share = fields.pop("warmup_share", None)
         if share is not None:
             steps = fields["samples"] / (fields.get("batch", Cell.batch) * fields.get("accumulation", 1))
@@ -143,6 +145,7 @@ def load(path: Path, scale: str, **only: Sequence[Any] | None) -> Grid:
         seeds=tuple(only.get("seeds") or plan["seeds"]),
         tuning_seeds=tuple(content["tuning_seeds"]),
         settings=plan["settings"],
+        tuning_settings=plan.get("tuning", {}),
     )
     if max(grid.seeds) >= FIRST_TUNING_SEED or min(grid.tuning_seeds) < FIRST_TUNING_SEED:
         raise ValueError(
