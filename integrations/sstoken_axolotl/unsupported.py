@@ -83,7 +83,7 @@ def unsupported_settings(cfg: Any, selector: TokenSelector | None) -> Iterator[P
         **({"revision": cfg.revision_of_model} if cfg.revision_of_model else {}),
     )
     sharded = _sharded_by(cfg)
-    yield from unsupported_sharding(selector, sharded, int(cfg.fsdp_version or 1) if sharded == FSDP else None)
+    yield from unsupported_sharding(int(cfg.fsdp_version or 1) if sharded == FSDP else None)
     yield from unsupported_recording(
         selector,
         has_adapter=bool(cfg.adapter),

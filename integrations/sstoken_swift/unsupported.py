@@ -64,7 +64,7 @@ def unsupported_run(args: Any, template: Any, selector: TokenSelector | None) ->
     if selector is None:
         return
     sharded = sharded_by(args.training_args)
-    yield from unsupported_sharding(selector, sharded, requested_fsdp_version(args.training_args))
+    yield from unsupported_sharding(requested_fsdp_version(args.training_args))
     yield from unsupported_recording(
         selector, has_adapter=args.tuner_type != "full", streams=bool(args.streaming), sharded=sharded
     )

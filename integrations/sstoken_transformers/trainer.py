@@ -32,7 +32,6 @@ from .tokenizer import fingerprint
 from .unsupported import (
     needs_framework_loss,
     refuse_unsupported,
-    sharded_by,
     unsupported_parallelism,
     unsupported_sharding,
 )
@@ -76,7 +75,7 @@ class SSTokenTrainerMixin(_Trainer):  # type: ignore[misc, valid-type]
         """
         refuse_unsupported(self.args)
         refuse(unsupported_parallelism(getattr(self.accelerator, "parallelism_config", None)))
-        refuse(unsupported_sharding(selector, sharded_by(self.args), fsdp_version(self)))
+        refuse(unsupported_sharding(fsdp_version(self)))
         run = TrainingRun(
             precision=self.accelerator.mixed_precision,
             tokenizer=fingerprint(self.processing_class),

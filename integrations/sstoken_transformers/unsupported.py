@@ -132,28 +132,17 @@ def unsupported_recording(
         )
 
 
-def unsupported_sharding(
-    selector: TokenSelector, sharded: str | None, fsdp_version: int | None = None
-) -> Iterator[Problem]:
+def unsupported_sharding(fsdp_version: int | None) -> Iterator[Problem]:
     """What cannot be had where every process has a part of each weight.
 
     Args:
-        sharded: what shards, if anything does; see `sharded_by`.
-        fsdp_version: 1 or 2, if it is FSDP.
+        fsdp_version: 1 or 2, if it is FSDP that shards.
     """
     if fsdp_version == 1:
         yield Problem(
             "The model is sharded by FSDP version 1, whose flattened parameters token selection cannot follow: use "
             "version 2 (`fsdp_version: 2` for accelerate and Axolotl, `version: 2` in Trainer's `fsdp_config`), or "
             "train with DDP."
-        )
-    if sharded and selector.history is not None and not selector.history.follows_shards:
-        yield Problem(
-            "{history} is {name!r}, whose copy of the adapter cannot follow weights that {sharded} shards: set it to "
-            "'base', 'adapter', 'recorded' or 'last_visit', or train with {whole}.",
-            name=selector.config.history,
-            sharded=sharded,
-            whole="ZeRO stage 2" if sharded == ZERO_3 else "DDP",
         )
 
 

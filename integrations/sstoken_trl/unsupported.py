@@ -67,7 +67,7 @@ def unsupported_arguments(arguments: Mapping[str, Any], selector: TokenSelector 
         )
     dataset = arguments.get("train_dataset")
     if selector is not None:
-        yield from unsupported_sharding(selector, sharded_by(args), requested_fsdp_version(args))
+        yield from unsupported_sharding(requested_fsdp_version(args))
         yield from unsupported_recording(
             selector,
             has_adapter=not without_adapter,

@@ -74,7 +74,6 @@ class History(ABC):
         Options: the dataclass of its options.
         name: as which it was chosen.
         requires_adapter: whether it can only be had beside an adapter in training.
-        follows_shards: whether it works where FSDP shards the weights.
         may_run: whether it may be one that `runs`; some know only with the model.
         knows_any_text: whether it can score a batch that is not of the training data.
         below_adapter: whether it is the model below the adapter in training, whatever that has learned before.
@@ -85,7 +84,6 @@ class History(ABC):
     kind = "history"
     Options: ClassVar[type[NoOptions]] = NoOptions
     requires_adapter: bool = False
-    follows_shards: bool = True
     may_run: bool = False
     knows_any_text: bool = False
     below_adapter: bool = False

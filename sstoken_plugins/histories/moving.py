@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import refused
 from ..markers import hookimpl
+from ..model.sharded import replaced, whole
 from ..options import NoOptions, option
 from .base import History, LiveHistory, TrainingRun
 from .below_adapter import refuse_prompt_learning, require_adapter
@@ -21,13 +22,12 @@ from .below_adapter import refuse_prompt_learning, require_adapter
 class _EarlierWeights(LiveHistory):
     """A copy of every trainable parameter, which takes its place for the length of a forward pass.
 
-    No weight is copied for that: the parameter only points elsewhere. So the pass runs through the same modules and
-    kernels as the training pass, whatever the kind of adapter.
+    The pass runs through the same modules and kernels as the training pass, whatever the kind of adapter. Where the
+    weights are sharded, each process has a whole copy, as adapters are small.
     """
 
     requires_adapter = True
     begins_as_model = True
-    follows_shards = False
 
     def attach(self, model: Any, run: TrainingRun) -> None:
         require_adapter(model, self.name)
@@ -37,21 +37,24 @@ class _EarlierWeights(LiveHistory):
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
-        self._weights = {name: parameter.detach().clone() for name, parameter in self._trained()}
+        self._weights = {name: value.clone() for name, value in self._trained()}
+        self._is_of_this_run = False
 
     @contextlib.contextmanager
     def active(self, model: nn.Module) -> Iterator[None]:
-        now = [(parameter, parameter.data) for _, parameter in self._trained()]
+        parameters = self._parameters()
+        if not self._is_of_this_run:
+            # Before the first step, wrappers give every process the parameters of the first one.
+            self._copy_trained()
+            self._is_of_this_run = True
+        for name, parameter in parameters.items():
+            # An engine may have cast or moved the model since.
+            self._weights[name] = self._weights[name].to(parameter.device, parameter.dtype)
         try:
-            for name, parameter in self._trained():
-                if self._weights[name].dtype != parameter.dtype:  # an engine has cast the model since
-                    self._weights[name] = self._weights[name].to(parameter.dtype)
-                parameter.data = self._weights[name]
-            torch.clear_autocast_cache()  # it knows parameters by their identity, not by their content
-            yield
+            with replaced(model, [(parameter, self._weights[name]) for name, parameter in parameters.items()]):
+                torch.clear_autocast_cache()  # it knows parameters by their identity, not by their content
+                yield
         finally:
-            for parameter, data in now:
-                parameter.data = data
             torch.clear_autocast_cache()
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
@@ -71,15 +74,20 @@ class _EarlierWeights(LiveHistory):
                     parameter=name,
                 )
             weight.copy_(saved)
+        self._is_of_this_run = True
 
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def _trained(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters' values as they are now; all processes must ask together."""
+        parameters = self._parameters()
+        yield from zip(parameters, whole(parameters.values()), strict=True)
+
+    def _copy_trained(self) -> None:
+        for name, value in self._trained():
+            self._weights[name].copy_(value)
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
         # PEFT puts new parameters in place of the old when it loads an adapter, so they are looked up each time.
-        for name, (module, key) in self._owners.items():
-            parameter = module._parameters[key]
-            assert parameter is not None
-            if hasattr(parameter, "full_tensor"):
-                raise RuntimeError(f"`history` is {self.name!r}, which cannot follow weights sharded by FSDP.")
-            yield name, parameter
+        return {name: module.get_parameter(key) for name, (module, key) in self._owners.items()}
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,7 @@ class SnapshotHistory(_EarlierWeights):
             due = renewals > int(self._renewals)
             self._renewals.fill_(renewals)
         if due:
-            for name, parameter in self._trained():
-                self._weights[name].copy_(parameter.data)
+            self._copy_trained()
 
     def state_dict(self) -> dict[str, Tensor]:
         return {**super().state_dict(), "renewals": self._renewals}
@@ -158,10 +165,16 @@ class EmaHistory(_EarlierWeights):
         # In bfloat16, what a step adds to an average is too small to be seen: it would stand still.
         self._averages = {name: weight.float() for name, weight in self._weights.items()}
 
+    def _copy_trained(self) -> None:
+        super()._copy_trained()
+        for name, weight in self._weights.items():
+            self._averages[name].copy_(weight)
+
     def step_end(self, model: nn.Module, step: int, epoch: float | None) -> None:
-        for name, parameter in self._trained():
-            self._averages[name].lerp_(parameter.data.float(), 1 - self.options.ema_alpha)
-            self._weights[name].copy_(self._averages[name])  # in float32 the two are one
+        for name, value in self._trained():
+            average = self._averages[name]
+            average.lerp_(value.to(average), 1 - self.options.ema_alpha)
+            self._weights[name].copy_(average)  # in float32 the two are one
 
     def memory(self, n_documents: int, n_response: int) -> Mapping[str, int]:
         both = {id(weight): weight for weight in (*self._weights.values(), *self._averages.values())}

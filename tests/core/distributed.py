@@ -75,6 +75,10 @@ def train(config: SSTokenConfig, wrapping: str = "none", rank: int = 0, stranger
     torch.set_num_threads(1)
     ranks = 1 if wrapping == "none" else 2
     model = make_model(seed=1)
+    if wrapping == "ddp":  # which gives every process the weights of the first one
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data.mul_(1 + rank)
     selector = TokenSelector(config)
     together = TrainingRun(gather=gather, reduce=summed, any_process=any_process)
     selector.attach(model, together if ranks > 1 else None)

@@ -6,7 +6,6 @@ Real DDP and FSDP2 on a CPU; accelerate offers no FSDP2 there, so it is torch's 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from sstoken_plugins import SSTokenConfig
 
@@ -83,13 +82,9 @@ def test_sharded_without_a_miss_needs_no_pass(tmp_path, history):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrapping", ["ddp", "fsdp"])
 @pytest.mark.parametrize("history", ["snapshot", "ema"])
-def test_copies_follow_ddp(tmp_path, history):
-    config = SSTokenConfig(history=history, **({"refresh_steps": 2.0} if history == "snapshot" else {}))
-    assert_close(train(config)[0], train_in_two_processes(config, tmp_path, "ddp")[0])
-
-
-@pytest.mark.slow
-def test_copies_do_not_follow_shards(tmp_path):
-    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="cannot follow weights sharded by FSDP"):
-        train_in_two_processes(SSTokenConfig(history="snapshot"), tmp_path, "fsdp")
+def test_copies_follow(tmp_path, history, wrapping):
+    options = {"refresh_steps": 2.0} if history == "snapshot" else {"ema_alpha": 0.5}
+    config = SSTokenConfig(history=history, **options)
+    assert_close(train(config)[0], train_in_two_processes(config, tmp_path, wrapping)[0])
