@@ -46,10 +46,12 @@ TUNED = {
     "truncated": "truncated",
     "language": "language",
     "copied": "copied",
+    "base64": "encoding",
 }
 CONFIRMED = {
     "shifted": "mismatch",
-    "base64": "encoding",
+    "hexadecimal": "encoding",
+    "debris": "encoding",
     "scrambled": "gibberish",
     "opening": "boilerplate",
     "refusal": "refusal",

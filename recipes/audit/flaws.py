@@ -80,6 +80,32 @@ class Flaws:
         """The answer in base64."""
         return self._each(pairs, bad, lambda i: (pairs[i][0], base64.b64encode(pairs[i][1].encode()).decode()))
 
+    def hexadecimal(self, pairs: list[Pair], bad: list[int]) -> list[Pair]:
+        """The answer's second half as hexadecimal numbers."""
+
+        def spoil(i: int) -> Pair:
+            words = pairs[i][1].split(" ")
+            half = len(words) // 2
+            return pairs[i][0], " ".join([*words[:half], " ".join(words[half:]).encode().hex()])
+
+        return self._each(pairs, bad, spoil)
+
+    def debris(self, pairs: list[Pair], bad: list[int]) -> list[Pair]:
+        """Somewhere in the answer the base64 of 30 to 90 random bytes, a piece of a web page, or punctuation that was
+        decoded as what it is not."""
+
+        def spoil(i: int) -> Pair:
+            rng, words = self._rng, pairs[i][1].split(" ")
+            pieces = (
+                base64.b64encode(rng.randbytes(rng.randint(30, 90))).decode(),
+                f'<div class="c-{rng.randint(1, 999)}"><a href="?p={rng.randint(1, 10**6)}">&nbsp;</a>',
+                "\u201c\u2026\u2019\u2014\u00e9".encode().decode("cp1252", "ignore") * rng.randint(2, 5),
+            )
+            piece, place = rng.choice(pieces), rng.randint(0, len(words))
+            return pairs[i][0], " ".join([*words[:place], piece, *words[place:]])
+
+        return self._each(pairs, bad, spoil)
+
     def scrambled(self, pairs: list[Pair], bad: list[int]) -> list[Pair]:
         """The letters of each word of the answer's second half in another order."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import random
 
 import pytest
@@ -121,6 +122,10 @@ def test_finds_a_bad_answer(check, answer):
     "answer",
     [
         base64.b64encode(b"The quick brown fox jumps over 13 lazy dogs in the yard.").decode(),
+        base64.b64encode(b"By two of them.").decode(),
+        base64.urlsafe_b64encode("\u00bfPor qu\u00e9? \u2013 \u00ff\u00fe and so on".encode()).decode().rstrip("="),
+        f"It was {b'built by two'.hex()} brothers.",
+        hashlib.sha256(b"built").hexdigest(),
         "It was \ufffd\ufffd built",
         "It\x00 was built",
         "<div class='x'>It was built</div>",
@@ -128,6 +133,20 @@ def test_finds_a_bad_answer(check, answer):
 )
 def test_encoding_debris_of_other_kinds(answer):
     assert audit(changed(a9=answer), checks=["encoding"]).suspects.tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Read https://example.org/brothers/1842/Tower_of_the_West/aGVsbG8gd29ybGQgaGVsbG8 first.",
+        "Call getElementsByClassName with dither=True, dynamic=False.",
+        "Wav2Vec2ConformerForAudioFrameClassification is a class.",
+        "It weighs 66666666666666666666 grams: 2020202020202020.",
+        "--------------------- ____________________",
+    ],
+)
+def test_words_names_and_addresses_are_no_debris(answer):
+    assert not audit(changed(a9=answer), checks=["encoding"]).flagged.any()
 
 
 def test_boilerplate_before_and_behind():
