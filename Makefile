@@ -40,9 +40,11 @@ test-oldest:  ## the default tests with the lowest versions that pyproject.toml 
 	$(VENV)-oldest/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct -e ".[trl,qlora,report,audit,dev]"
 	$(VENV)-oldest/bin/python $(PYTEST)
 
-test-sharded: $(VENV)/.dev  ## two processes under DeepSpeed and FSDP on a CPU (ten minutes)
+test-sharded: $(VENV)/.dev $(AXOLOTL_VENV)/.dev  ## two processes under DeepSpeed and FSDP on a CPU (15 minutes)
 	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(VENV)/bin/python $(PIP) --no-build-isolation "deepspeed>=0.19,<0.20"
 	$(VENV)/bin/python -m pytest -m slow tests/trl/test_sharded.py
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(AXOLOTL_VENV)/bin/python $(PIP) --no-build-isolation "deepspeed>=0.19,<0.20"
+	$(AXOLOTL_VENV)/bin/python -m pytest -m slow tests/axolotl/test_sharded.py
 
 test-swift:  ## the one line in ms-swift, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-swift

@@ -82,7 +82,10 @@ FEATURES: dict[str, tuple[str | None, str | None]] = {
         "trl/test_script.py::test_two_processes_end_where_one_does",
         f"{A}test_two_processes_are_one",
     ),
-    "two processes (DeepSpeed ZeRO-1, 2, 3; FSDP 2)": ("trl/test_sharded.py::test_two_processes_are_one", None),
+    "two processes (DeepSpeed ZeRO-2, ZeRO-3; FSDP 2)": (
+        "trl/test_sharded.py::test_two_processes_are_one",
+        "axolotl/test_sharded.py::test_two_processes_are_one",
+    ),
     "an exact resume": (f"{T}test_resuming_continues_exactly", f"{A}test_resuming_continues_exactly"),
     "`load_best_model_at_end`": (
         f"{T}test_best_model_is_loaded_at_the_end",

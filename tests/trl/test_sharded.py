@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .. import processes
+from ..sharding import SHARDED, assert_same_steps, launch, outcome, zero
 
 # The first run of all compiles an operator of DeepSpeed's.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 STEPS = 4
-PERSISTENT = 200
-"""Parameters of at most so many weights ZeRO-3 keeps whole."""
-DEEPSPEED = {
-    "train_batch_size": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "gradient_clipping": "auto",
-    "zero_allow_untested_optimizer": True,
-    "zero_force_ds_cpu_optimizer": False,
-}
-
-
-def zero(stage: int) -> dict[str, Any]:
-    # Of the adapter some weights are kept whole and some are partitioned; none of those is whole longer than needed.
-    whole = dict.fromkeys(("stage3_max_live_parameters", "stage3_max_reuse_distance"), 0)
-    whole["stage3_param_persistence_threshold"] = PERSISTENT
-    return {"deepspeed": {**DEEPSPEED, "zero_optimization": {"stage": stage, **whole}}}
 
 
 def fsdp(version: int) -> dict[str, Any]:
@@ -42,7 +21,7 @@ def fsdp(version: int) -> dict[str, Any]:
     return {"fsdp": True, "fsdp_config": {"version": version, **wrap}}
 
 
-WAYS = {"zero1": zero(1), "zero2": zero(2), "zero3": zero(3), "fsdp2": fsdp(2)}
+WAYS = {**{f"zero{stage}": {"deepspeed": zero(stage)} for stage in (1, 2, 3)}, "fsdp2": fsdp(2)}
 RUNS: dict[str, dict[str, Any]] = {
     "base": {},
     "recorded": {"sstoken_history": "recorded", "sstoken_history_store": "STORE"},
@@ -54,7 +33,6 @@ RUNS: dict[str, dict[str, Any]] = {
     "full, recorded": {"lora": None, "sstoken_history": "recorded", "sstoken_history_store": "FULL STORE"},
     "full, last_visit": {"lora": None, "sstoken_history": "last_visit", "max_steps": 8},
 }
-SHARDED = {"zero3", "fsdp2"}
 REFUSED = {"full, auto": "cannot be recorded under"}
 SAVING = {"save_strategy": "steps", "save_steps": 2, "optim": "adamw_torch", "learning_rate": 1e-2}
 RESUMED = {"zero1": "snapshot", "zero2": "snapshot", "zero3": "ema", "fsdp2": "ema"}
@@ -101,7 +79,8 @@ def train_alone(train: Any, stage: dict[str, Any], options: dict[str, Any]) -> l
 
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState(cpu=True)
-    log: list[dict[str, float]] = train(stage["model"], str(stage["folder"] / "train.jsonl"), options)["log"]
+    wanted = {"model": stage["model"], "data": str(stage["folder"] / "train.jsonl")}
+    log: list[dict[str, float]] = outcome(train(wanted, options))["log"]
     AcceleratorState._reset_state(reset_partial_state=True)
     return log
 
@@ -110,10 +89,7 @@ def train_alone(train: Any, stage: dict[str, Any], options: dict[str, Any]) -> l
 def together(request, stage, alone) -> tuple[str, dict[str, Any]]:
     """What two processes log in all the runs, one way of sharing."""
     way = request.param
-    if way.startswith("zero") and find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed")
     folder = stage["folder"] / way
-    folder.mkdir()
     runs = {run: {**options_of(stage, run, folder / run), **WAYS[way]} for run in RUNS}
     whole = {**runs[RESUMED[way]], **SAVING, "max_steps": 8}
     runs["whole"] = {**whole, "output_dir": str(folder / "whole")}
@@ -122,23 +98,8 @@ def together(request, stage, alone) -> tuple[str, dict[str, Any]]:
         "output_dir": str(folder / "resumed"),
         "resume": str(folder / "whole" / "checkpoint-6"),
     }
-    wanted = {
-        "by": "deepspeed" if way.startswith("zero") else "fsdp",
-        "model": stage["model"],
-        "data": str(stage["folder"] / "train.jsonl"),
-        "runs": runs,
-    }
-    (folder / "wanted.json").write_text(json.dumps(wanted))
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tests.trl.sharded"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # ninja is there
-    _, output = processes.run(
-        sys.executable, *command, folder / "wanted.json", folder / "found.json", timeout=1200, PATH=path,
-        DS_ACCELERATOR="cpu",
-    )  # fmt: skip
-    assert (folder / "found.json").is_file(), output[-5000:]
-    found = json.loads((folder / "found.json").read_text())
-    assert found.keys() == runs.keys(), output[-5000:]
-    return way, found
+    wanted = {"model": stage["model"], "data": str(stage["folder"] / "train.jsonl"), "runs": runs}
+    return way, launch("tests.trl.sharded", way, wanted, folder)
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -147,13 +108,7 @@ def test_two_processes_are_one(together, alone, run):
     if way in SHARDED and run in REFUSED:
         assert REFUSED[run] in found[run]
         return
-    assert isinstance(found[run], dict), found[run]
-    assert found[run]["share"] == pytest.approx(0.5 if way in SHARDED else 1.0, abs=0.01)
-    assert len(found[run]["log"]) == len(alone[run]) == RUNS[run].get("max_steps", STEPS)
-    for ours, theirs in zip(found[run]["log"], alone[run], strict=True):
-        for name in ("loss", "sstoken/keep_rate", "sstoken/rel_kept", "sstoken/attention_kept", "sstoken/loss_all"):
-            if name in theirs:
-                assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
+    assert_same_steps(way, found[run], alone[run], RUNS[run].get("max_steps", STEPS))
 
 
 def test_resuming_continues_exactly(together):
