@@ -70,11 +70,13 @@ def _is_sharded(parameter: Tensor) -> bool:
 
 
 def _shard(value: Tensor, parameter: Any) -> Tensor:
-    from torch.distributed.tensor import distribute_tensor
-
+    """The part of a whole value that belongs to this process, cut as DTensors are."""
     mesh = parameter.device_mesh
-    sharded = distribute_tensor(value.to(mesh.device_type), mesh, parameter.placements, src_data_rank=None)
-    return sharded.to_local()
+    for size, place, placement in zip(mesh.shape, mesh.get_coordinate(), parameter.placements, strict=True):
+        if placement.is_shard():
+            parts = value.chunk(size, placement.dim)
+            value = parts[place] if place < len(parts) else value.narrow(placement.dim, 0, 0)
+    return value
 
 
 @contextlib.contextmanager
@@ -94,13 +96,13 @@ def _resharded(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _overwritten(part: Tensor, value: Tensor) -> Iterator[None]:
-    with torch.no_grad():
-        before = part.clone()
-        part.copy_(value)
-        try:
-            yield
-        finally:
-            part.copy_(before)
+    part = part.detach()  # as nothing that is differentiated
+    before = part.clone()
+    part.copy_(value)
+    try:
+        yield
+    finally:
+        part.copy_(before)
 
 
 @contextlib.contextmanager
