@@ -8,9 +8,12 @@ AXOLOTL_VENV := .venv-axolotl
 PIP := -m pip install --quiet --disable-pip-version-check
 # Both cores; the tests of a file share what they made.
 PYTEST := -m pytest -n 2 --dist loadfile
+# What trains through TRL alone, and what no library can change.
+TRL_TESTS := tests/trl tests/methods/test_trl.py
+SAME_ANYWHERE := tests/docs tests/packaging
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-axolotl test-chaos test-newest test-oldest test-sharded test-slow test-swift lint testbed wheel dist clean
+.PHONY: help demo docs test test-axolotl test-chaos test-newest test-oldest test-pinned-trl test-sharded test-slow test-swift lint testbed wheel dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +25,10 @@ test: $(VENV)/.dev  ## the default tests, with the newest TRL
 	$(VENV)/bin/python $(PYTEST)
 
 test-axolotl: $(AXOLOTL_VENV)/.dev  ## the default tests, with Axolotl and the versions it pins
-	$(AXOLOTL_VENV)/bin/python $(PYTEST)
+	$(AXOLOTL_VENV)/bin/python $(PYTEST) $(addprefix --ignore=,$(TRL_TESTS) $(SAME_ANYWHERE))
+
+test-pinned-trl: $(AXOLOTL_VENV)/.dev  ## the tests of TRL, with the versions that Axolotl pins
+	$(AXOLOTL_VENV)/bin/python $(PYTEST) $(TRL_TESTS)
 
 test-chaos: $(VENV)/.dev  ## try to break it: kills, full disks, damaged files, bad data, hostile plugins (an hour)
 	$(VENV)/bin/python $(PYTEST) tests/chaos -m "slow or not slow"
