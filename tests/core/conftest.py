@@ -32,6 +32,12 @@ def lora():
 
 
 @pytest.fixture
+def model(lora):
+    """A llama whose adapter has learned something; `history` is 'base', which says so in a warning."""
+    return lora(tiny("llama")).train()
+
+
+@pytest.fixture
 def batch():
     """Two rows of 4 prompt and 7 response tokens; the second has padding and another turn of the user."""
     generator = torch.Generator().manual_seed(3)
