@@ -1,4 +1,5 @@
-"""Writes the generated parts of `results.md` and its figures, from the committed cells of the study and the testbed.
+"""Writes the generated parts of `results.md` and its figures, from the committed cells of the testbed, the
+protocol and the study.
 
 python docs/results.py            # needs the extra `study`, torch and transformers
 python docs/results.py --check    # changes nothing; says what is out of date
@@ -20,12 +21,13 @@ sys.path.insert(1, str(Path(__file__).parents[1] / "recipes" / "study"))
 sys.path.insert(1, str(Path(__file__).parents[1] / "recipes" / "testbed"))
 from generate import renewed
 from predict import PREDICTIONS
-from scoreboard import heatmap, study, testbed, tradeoff
+from scoreboard import heatmap, protocol, study, testbed, tradeoff
 
 DOCS = Path(__file__).parent
 RECIPES = DOCS.parent / "recipes"
 PAGE = DOCS / "results.md"
 STUDY = RECIPES / "study" / "results" / "study.csv"
+PROTOCOL = RECIPES / "protocol" / "results"
 TESTBED = RECIPES / "testbed" / "results" / "results.csv"
 FIGURES = {
     "testbed-tradeoff.svg": "New skill against old skills: every arm, and plain fine-tuning over its learning rates",
@@ -53,8 +55,14 @@ def parts(cells: Path) -> tuple[dict[str, str], dict[str, str]]:
             own.found, own.arms, "retention", "The old skills", own.family("retention")
         ),
     }
+    figures["protocol.svg"] = (PROTOCOL / "summary.svg").read_text(encoding="utf-8")
     shown = [(f"images/{name}", words) for name, words in FIGURES.items()]
-    return {"first study": study.part(STUDY), "testbed": testbed.part(own, shown)}, figures
+    generated = {
+        "testbed": testbed.part(own, shown),
+        "protocol": protocol.part(PROTOCOL / "summary.md", "images/protocol.svg"),
+        "first study": study.part(STUDY),
+    }
+    return generated, figures
 
 
 def page(text: str, generated: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from grid import FIRST_TUNING_SEED, primary
 from inference import LEVEL, crossed, detectable, holm, mark
 from provenance import require_same
 
+CELLS = "cells.jsonl"
 PLAIN = "full"
 CONTROLS = ("start", "full_low_lr", "random", "trusted", "oracle")
 """Arms that show what there is to gain or lose, and are not to be switched on."""
@@ -34,7 +35,7 @@ MEASURES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", type=Path, help="folder that run.py wrote to")
+    parser.add_argument("cells", type=Path, help="folder that run.py or a report wrote to")
     parser.add_argument("--to", type=Path, help="folder of the report (default: the same)")
     arguments = parser.parse_args(argv)
     try:
@@ -46,12 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(folder: Path, to: Path | None = None) -> pd.DataFrame:
-    """Writes results.csv, summary.md and summary.svg, prints the summary, and returns the table of the cells.
+    """Writes cells.jsonl, results.csv, summary.md and summary.svg, prints the summary, and returns the table of the
+    cells.
 
     Raises:
         ValueError: if cells that report are not of one code, model, device and versions.
     """
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "cells").glob("*.json"))]
+    results = load(folder)
     require_same(results)
     table = pd.DataFrame([row(result) for result in results])
     final = [result for result in results if result["cell"]["seed"] < FIRST_TUNING_SEED]
@@ -60,14 +62,25 @@ def report(folder: Path, to: Path | None = None) -> pd.DataFrame:
     print(text)
     to = to or folder
     to.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(result) + "\n" for result in results)
+    (to / CELLS).write_text(lines, encoding="utf-8")
     table.to_csv(to / "results.csv", index=False)
     (to / "summary.md").write_text(text, encoding="utf-8")
     if len(found):
         from figure import draw
 
         draw(found, to / "summary.svg")
-    print(f"Written to {to}: results.csv, summary.md{', summary.svg' if len(found) else ''}")
+    print(f"Written to {to}: {CELLS}, results.csv, summary.md{', summary.svg' if len(found) else ''}")
     return table
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """What cells have left, in the order of their names: a file for each, or all in the one that reports write."""
+    files = sorted((folder / "cells").glob("*.json"))
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    if not texts and (folder / CELLS).is_file():
+        texts = (folder / CELLS).read_text(encoding="utf-8").splitlines()
+    return [json.loads(text) for text in texts]
 
 
 def items(result: dict[str, Any], measure: str) -> np.ndarray:
@@ -164,6 +177,7 @@ def summary(results: Sequence[dict[str, Any]], final: Sequence[dict[str, Any]], 
         return f"{len(results)} cells, none yet of an arm beside `{PLAIN}` with a seed that reports.\n"
     cell, origin = final[0]["cell"], final[0]["provenance"]
     seconds = sum(result["seconds"]["all"] for result in results)
+    rates = {(one["cell"]["condition"], one["cell"]["arm"]): one["cell"]["learning_rate"] for one in final}
     lines = [
         "# The protocol\n",
         f"{len(final)} trainings that report, {len(results) - len(final)} that tuned; {cell['model']}, "
@@ -176,14 +190,14 @@ def summary(results: Sequence[dict[str, Any]], final: Sequence[dict[str, Any]], 
         "median over arms of the smallest difference that would have been marked for certain.\n",
     ]
     for condition, group in found.groupby("condition", sort=False):
-        lines += [f"## `{condition}`\n", f"| | seeds | {' | '.join(title for title, _ in MEASURES.values())} |"]
-        lines.append("|---" * (len(MEASURES) + 2) + "|")
+        lines += [f"## `{condition}`\n", f"| | rate | seeds | {' | '.join(title for title, _ in MEASURES.values())} |"]
+        lines.append("|---" * (len(MEASURES) + 3) + "|")
         for arm in sorted(dict.fromkeys(group.arm), key=lambda name: name != PLAIN):
             own = group[group.arm == arm].set_index("measure")
             shown = [_shown(own.loc[measure], sign) for measure, (_, sign) in MEASURES.items() if measure in own.index]
-            lines.append(f"| `{arm}` | {own.seeds.iloc[0]} | {' | '.join(shown)} |")
+            lines.append(f"| `{arm}` | {rates[condition, arm]:g} | {own.seeds.iloc[0]} | {' | '.join(shown)} |")
         power = [group[group.measure == measure].detectable.median() for measure in MEASURES]
-        lines += [f"| *power* | | {' | '.join('' if np.isnan(p) else f'{p:.3f}' for p in power)} |", ""]
+        lines += [f"| *power* | | | {' | '.join('' if np.isnan(p) else f'{p:.3f}' for p in power)} |", ""]
     return "\n".join(lines)
 
 

@@ -256,3 +256,12 @@ def test_differences_count_seeds_items_and_tasks_as_said(modules):
     assert found.holm["dft", "skill"] == 0
     assert "random" in CONTROLS
     assert np.isnan(found.holm["random", "skill"])
+
+
+def test_the_committed_tables_are_of_the_committed_cells(modules, tmp_path, capsys):
+    from report import report
+
+    results = FOLDER / "results"
+    report(results, tmp_path)
+    for name in ("cells.jsonl", "summary.md"):
+        assert (tmp_path / name).read_text() == (results / name).read_text()

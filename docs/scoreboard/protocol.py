@@ -1,0 +1,16 @@
+"""The tables of the protocol, as its own report has made them of the committed cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def part(summary: Path, figure: str) -> str:
+    """What is generated, from summary.md.
+
+    Args:
+        figure: of the report, relative to the page.
+    """
+    _, _, text = summary.read_text(encoding="utf-8").partition("\n")  # without its title
+    text = text.strip().replace("\n## ", "\n### On ")
+    return f"{text}\n\n![New skill against old abilities, differences to plain fine-tuning, by arm]({figure})"
