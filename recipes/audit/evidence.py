@@ -166,7 +166,7 @@ def examine_text(pairs: Sequence[Pair]) -> tuple[Rows, list[Finding]]:
 
 def ranking(finding: Finding) -> np.ndarray:
     """Orders rows of equal value: where the posterior is 0 for all, rows still differ in their gain."""
-    return -finding.check.columns["prompt_gain"] if finding.check.name == "mismatch" else finding.values
+    return -finding.check.columns["prompt_gain_over_others"] if finding.check.name == "mismatch" else finding.values
 
 
 def gains(rows: Rows) -> tuple[np.ndarray, np.ndarray]:

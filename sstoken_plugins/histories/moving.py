@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import refused
 from ..markers import hookimpl
-from ..model.sharded import replaced, whole
+from ..model.sharded import replaced, several_processes, whole
 from ..options import NoOptions, option
 from .base import History, LiveHistory, TrainingRun
 from .below_adapter import refuse_prompt_learning, require_adapter
@@ -38,15 +38,15 @@ class _EarlierWeights(LiveHistory):
             if parameter.requires_grad
         }
         self._weights = {name: value.clone() for name, value in self._trained()}
-        self._is_of_this_run = False
+        self._is_shared = False
 
     @contextlib.contextmanager
     def active(self, model: nn.Module) -> Iterator[None]:
         parameters = self._parameters()
-        if not self._is_of_this_run:
-            # Before the first step, wrappers give every process the parameters of the first one.
+        if not self._is_shared and several_processes():
+            # Since they were copied, a wrapper has given every process the parameters of the first one.
             self._copy_trained()
-            self._is_of_this_run = True
+        self._is_shared = True
         for name, parameter in parameters.items():
             # An engine may have cast or moved the model since.
             self._weights[name] = self._weights[name].to(parameter.device, parameter.dtype)
@@ -74,7 +74,7 @@ class _EarlierWeights(LiveHistory):
                     parameter=name,
                 )
             weight.copy_(saved)
-        self._is_of_this_run = True
+        self._is_shared = True
 
     def _trained(self) -> Iterator[tuple[str, Tensor]]:
         """The parameters' values as they are now; all processes must ask together."""

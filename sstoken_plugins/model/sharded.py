@@ -11,6 +11,12 @@ import torch
 from torch import Tensor, nn
 
 
+def several_processes() -> bool:
+    """Whether this is one of several processes that train together."""
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 def gathered(*parameters: Tensor) -> AbstractContextManager[Any]:
     """While open, parameters that DeepSpeed ZeRO-3 has partitioned are whole; all processes must open it together.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sstoken_audit import audit
+from sstoken_audit.checks.mismatch import Mismatch
+from sstoken_audit.rows import RowScores
 
 from .conftest import WORDS, pairs, rows
 
@@ -62,6 +65,20 @@ def test_mismatch_estimates_the_share(model, tokenizer):
     assert share == pytest.approx(100 * len(BAD) / N, abs=2)
     gain = result.columns()["prompt_gain"]
     assert gain[BAD].max() < np.delete(gain, BAD).min()
+
+
+def test_the_gain_over_others_is_against_the_mean_of_two_probabilities():
+    """Of a row without and one with another row's prompt."""
+    own, alone, other = (np.array(values) for values in ([-1.0, -2.0], [-3.0, -2.5], [-1.5, -2.5]))
+    more = {"log_probs": own, "entropy": np.zeros(2), "unprompted": alone, "end": np.nan, "n_tokens": 4, "n_cut": 0}
+    scored = [(None, RowScores(exchanged=each, **more)) for each in (None, other)]
+    check = Mismatch()
+    check.score(SimpleNamespace(vocabulary=10**12, seed=0, each_scored=lambda: scored))
+    expected = [
+        np.exp(own.sum()) / np.exp(alone.sum()),
+        np.exp(own.sum()) / np.mean(np.exp([alone.sum(), other.sum()])),
+    ]
+    assert check.columns["prompt_gain_over_others"] == pytest.approx(np.log(expected), abs=1e-6)
 
 
 def test_known_and_outlying_answers(model, tokenizer):
