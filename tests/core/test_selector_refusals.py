@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training
         (
             {"strategy": "nope"},
             "strategy",
-            "asft, cadft, deft, dft, .*full, grounded, .*random, rho1, signal, sstoken",
+            "asft, cadft, deft, dft, .*full, grounded, .*random, .*rho1, signal, sstoken",
         ),
         ({"history": "nope"}, "history", "adapter, auto, base"),
         (

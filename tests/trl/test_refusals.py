@@ -104,11 +104,6 @@ def test_adapters_of_virtual_tokens(make_trainer):
         ({"SP_SIZE": "2"}, {}, "`parallelism_config` has sp_size=2, which cuts documents into pieces"),
         ({"TP_SIZE": "2"}, {}, "`parallelism_config` has tp_size=2, which cuts each layer into pieces"),
         ({"FSDP_VERSION": "1"}, {}, "sharded by FSDP version 1.*`fsdp_version: 2`"),
-        (
-            {"FSDP_VERSION": "2"},
-            {"sstoken_history": "snapshot"},
-            "`sstoken_history` is 'snapshot', whose copy .* FSDP shards: set it to 'base'",
-        ),
         ({"FSDP_VERSION": "2"}, {"peft_config": None}, "a history cannot be recorded under FSDP"),
     ],
     ids=str,
