@@ -6,6 +6,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from sstoken_plugins.registry import plugin_manager
+
 from .tiny import VOCABULARY, tiny
 
 
@@ -35,6 +37,20 @@ def lora():
 def model(lora):
     """A llama whose adapter has learned something; `history` is 'base', which says so in a warning."""
     return lora(tiny("llama")).train()
+
+
+@pytest.fixture
+def register():
+    """Registers plugins, and takes them off again after the test."""
+    registered = []
+
+    def add(plugin):
+        plugin_manager().register(plugin)
+        registered.append(plugin)
+
+    yield add
+    for plugin in registered:
+        plugin_manager().unregister(plugin)
 
 
 @pytest.fixture

@@ -13,37 +13,17 @@ from peft import PeftModel
 from sstoken_plugins import (
     Documents,
     SSTokenConfig,
-    TokenSelector,
     all_options,
     keep_best,
     token_forward,
     weighted_nll,
 )
-from sstoken_plugins.registry import plugin_manager
 
 from .plugins import band, second_opinion
+from .selectors import attached
 from .tiny import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:`history` is 'base' and training continues")
-
-
-@pytest.fixture
-def register():
-    registered = []
-
-    def add(plugin):
-        plugin_manager().register(plugin)
-        registered.append(plugin)
-
-    yield add
-    for plugin in registered:
-        plugin_manager().unregister(plugin)
-
-
-def attached(model, **options) -> TokenSelector:
-    selector = TokenSelector(SSTokenConfig(**options))
-    selector.attach(model)
-    return selector
 
 
 def test_a_method_is_one_short_file(lora, batch, register):

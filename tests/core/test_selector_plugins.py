@@ -21,7 +21,6 @@ from sstoken_plugins import (
 )
 from sstoken_plugins.guard import PluginError
 from sstoken_plugins.methods.sstoken import SSToken
-from sstoken_plugins.registry import plugin_manager
 
 from .selectors import attached
 from .tiny import VOCABULARY
@@ -66,20 +65,6 @@ class Plugin:
     def observe(self, selection, record):
         negative = (selection.weights < 0) & selection.kept
         record("forgotten", negative.sum(), selection.kept.sum())
-
-
-@pytest.fixture
-def register():
-    """Registers plugins, and takes them off again after the test."""
-    registered = []
-
-    def add(plugin):
-        plugin_manager().register(plugin)
-        registered.append(plugin)
-
-    yield add
-    for plugin in registered:
-        plugin_manager().unregister(plugin)
 
 
 def test_a_plugin_brings_a_signal_a_method_and_a_metric(model, batch, register):
