@@ -32,7 +32,7 @@ def gathered(*parameters: Tensor) -> AbstractContextManager[Any]:
 
 
 @torch.no_grad()
-def whole(parameters: Iterable[Tensor]) -> list[Tensor]:
+def whole(parameters: Iterable[Any]) -> list[Tensor]:
     """Each parameter's value; that of a sharded one is put together, which all processes must do at the same time.
 
     None is a copy unless it had to be put together.
@@ -40,7 +40,7 @@ def whole(parameters: Iterable[Tensor]) -> list[Tensor]:
     values = []
     for parameter in parameters:
         if _is_sharded(parameter):
-            values.append(parameter.detach().full_tensor())  # type: ignore[attr-defined]
+            values.append(parameter.detach().full_tensor())
         elif hasattr(parameter, "ds_id"):
             with gathered(parameter):
                 values.append(parameter.detach().clone())
@@ -50,7 +50,7 @@ def whole(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def replaced(model: nn.Module, values: Iterable[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
+def replaced(model: nn.Module, values: Iterable[tuple[Any, Tensor]]) -> Iterator[None]:
     """While open, the parameters have other values, which are given whole and on every process.
 
     No weight is copied where a process has all of it: the parameter only points elsewhere. Where it has a part, that
@@ -62,7 +62,7 @@ def replaced(model: nn.Module, values: Iterable[tuple[nn.Parameter, Tensor]]) ->
             stack.enter_context(_resharded(model))
         for parameter, value in values:
             if _is_sharded(parameter):
-                stack.enter_context(_overwritten(parameter.to_local(), _shard(value, parameter)))  # type: ignore[attr-defined]
+                stack.enter_context(_overwritten(parameter.to_local(), _shard(value, parameter)))
             elif hasattr(parameter, "ds_id"):
                 stack.enter_context(_partition_replaced(parameter, value))
             else:
