@@ -28,6 +28,7 @@ RECIPES = DOCS.parent / "recipes"
 PAGE = DOCS / "results.md"
 STUDY = RECIPES / "study" / "results" / "study.csv"
 PROTOCOL = RECIPES / "protocol" / "results"
+CONDITIONS = sorted(path.name for path in PROTOCOL.iterdir())
 TESTBED = RECIPES / "testbed" / "results" / "results.csv"
 FIGURES = {
     "testbed-tradeoff.svg": "New skill against old skills: every arm, and plain fine-tuning over its learning rates",
@@ -55,11 +56,14 @@ def parts(cells: Path) -> tuple[dict[str, str], dict[str, str]]:
             own.found, own.arms, "retention", "The old skills", own.family("retention")
         ),
     }
-    figures["protocol.svg"] = (PROTOCOL / "summary.svg").read_text(encoding="utf-8")
+    figures |= {f"protocol-{name}.svg": (PROTOCOL / name / "summary.svg").read_text("utf-8") for name in CONDITIONS}
     shown = [(f"images/{name}", words) for name, words in FIGURES.items()]
     generated = {
         "testbed": testbed.part(own, shown),
-        "protocol": protocol.part(PROTOCOL / "summary.md", "images/protocol.svg"),
+        **{
+            f"protocol, {name}": protocol.part(PROTOCOL / name / "summary.md", f"images/protocol-{name}.svg")
+            for name in CONDITIONS
+        },
         "first study": study.part(STUDY),
     }
     return generated, figures

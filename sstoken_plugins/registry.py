@@ -36,6 +36,8 @@ OPTION_OF = {"method": "strategy"}
 _BUILTIN = ("methods", "signals", "measure", "histories", "run")
 
 _broken: dict[str, str] = {}
+_not_loaded: set[str] = set()
+"""Those of the broken ones that are not registered, since they could not be imported."""
 
 
 @functools.cache
@@ -62,6 +64,7 @@ def plugin_manager() -> pluggy.PluginManager:
         except Exception as error:
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
+            _not_loaded.add(entry.name)
             report_broken(entry.name, f"{type(error).__name__}: {error}")
             continue
         if not manager.get_hookcallers(plugin):
@@ -76,9 +79,16 @@ def report_broken(plugin: str, reason: str) -> None:
     _broken[plugin] = reason
 
 
+def _forget_broken() -> None:
+    """Those that are no longer registered: another may get the name, which is an address where none is given."""
+    here = {name for name, _ in plugin_manager().list_name_plugin()}
+    for name in _broken.keys() - here - _not_loaded:
+        del _broken[name]
+
+
 def broken_plugins() -> dict[str, str]:
     """Installed plugins that were left out, and why."""
-    plugin_manager()
+    _forget_broken()
     return dict(_broken)
 
 
@@ -131,6 +141,7 @@ _resolved: tuple[list[tuple[str, Any]], dict[str, dict[str, Any]]] = [], {}
 
 
 def _resolve() -> dict[str, dict[str, Any]]:
+    _forget_broken()
     claims = [claim for kind in KINDS for claim in _claims(kind)]
     claims = _uncontested(claims, lambda claim: [(claim.owner, "the name", claim.of)])
     general = _Claim(PROJECT, "extension", "general", GeneralOptions)

@@ -44,7 +44,7 @@ class Cell:
     model: str = SMALL
     precision: str = "float32"  # float32, bfloat16 or 4bit
     samples: int = 256
-    max_tokens: int = 160  # of a sample; longer ones are left out
+    max_tokens: int = 160  # of a sample without its flaw, where that is known; longer ones are left out
     trusted: int = 64  # samples of the reference and of the arm "trusted"
     batch: int = 8
     accumulation: int = 1
@@ -129,11 +129,12 @@ def training_data(cell: Cell, condition: Condition) -> list[Example]:
 
 
 def _drawn(cell: Cell, pool: Sequence[Example], count: int, name: str) -> list[Example]:
-    tokenizer = _tokenizer(cell.model)
+    tokenizer = tokenizer_of(cell.model)
     some = random.Random(f"{cell.condition} {cell.seed}").sample(list(pool), len(pool))
     short: list[Example] = []
     for one in some:
-        if len(measure.tokens_of(tokenizer, one.prompt, one.answer)[0]) <= cell.max_tokens:
+        # By what the answer was before it was spoiled: else longer flaws would be rarer than they are in the data.
+        if len(measure.tokens_of(tokenizer, one.prompt, one.sound or one.answer)[0]) <= cell.max_tokens:
             short.append(one)
         if len(short) == count:
             return short
@@ -179,7 +180,7 @@ def _trainer(cell: Cell, samples: list[Example], folder: str) -> Any:
     steps = max(1, round(cell.epochs * len(rows) / (cell.batch * cell.accumulation)))
     with contextlib.redirect_stdout(io.StringIO()):
         trainer = SSTokenSFTTrainer(
-            model=str(_path(cell.model)),
+            model=str(path_of(cell.model)),
             args=SSTokenSFTConfig(
                 output_dir=folder,
                 sstoken=True,
@@ -223,7 +224,8 @@ def _quantization(cell: Cell) -> Any:
 
 
 @functools.cache
-def _path(model: str) -> str:
+def path_of(model: str) -> str:
+    """The folder or name that transformers loads."""
     if model != SMALL:
         return model
     from rich.console import Console
@@ -234,10 +236,10 @@ def _path(model: str) -> str:
 
 
 @functools.cache
-def _tokenizer(model: str) -> Any:
+def tokenizer_of(model: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(_path(model))
+    return AutoTokenizer.from_pretrained(path_of(model))
 
 
 def _autocast(cell: Cell) -> contextlib.AbstractContextManager[None]:

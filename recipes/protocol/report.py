@@ -1,6 +1,6 @@
 """From the cells to one CSV, tables of differences to plain fine-tuning, and a figure.
 
-python recipes/protocol/report.py outputs/protocol --to recipes/protocol/results
+python recipes/protocol/report.py outputs/protocol --to recipes/protocol/results/unrated
 """
 
 from __future__ import annotations

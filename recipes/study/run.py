@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
-from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).parents[1] / "evidence"))
+
+from cells import Runner, pool
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "study.csv"
@@ -47,16 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = list({cell.name: cell for cell in chosen}.values())
         if not chosen:
             raise ValueError(f"{arguments.grid} has no cell of these conditions and strategies.")
-        waiting = [cell for cell in chosen if not _is_done(cell, arguments.output)]
+        run = functools.partial(_run, model=model_of(arguments), gsm8k=arguments.gsm8k)
+        runner = Runner(arguments.output / "cells", run, arguments.workers)
+        threads = max(1, (os.cpu_count() or 1) // max(1, arguments.workers))
+        with pool(arguments.workers, threads) as workers:
+            runner.run_all(workers, chosen, "study")
     except ValueError as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
-    print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} of them done already, in {arguments.output}")
-    failed = _run_all(waiting, arguments) if waiting else 0
     from report import report
 
     report(arguments.output, planned=[cell.name for cell in chosen])
-    return 1 if failed else 0
+    return 1 if runner.failed else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,51 +110,6 @@ def cells(grid: dict[str, Any]) -> list[Any]:
     return list(found.values())
 
 
-def _file(cell: Any, output: Path) -> Path:
-    return output / "cells" / f"{cell.name}.json"
-
-
-def _is_done(cell: Any, output: Path) -> bool:
-    path = _file(cell, output)
-    if not path.is_file():
-        return False
-    if type(cell)(**json.loads(path.read_text(encoding="utf-8"))["cell"]) != cell:
-        raise ValueError(f"{path} was run with other settings: choose another --output, or delete it to run it again")
-    return True
-
-
-def _run_all(waiting: Sequence[Any], arguments: argparse.Namespace) -> int:
-    """Returns how many failed."""
-    model = model_of(arguments)
-    (arguments.output / "cells").mkdir(parents=True, exist_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // arguments.workers) if arguments.workers else None
-    failed = 0
-    with _pool(arguments.workers) as pool:
-        futures = {
-            pool.submit(_run_one, cell, model, arguments.gsm8k, _file(cell, arguments.output), threads): cell
-            for cell in waiting
-        }
-        with tqdm(total=len(waiting), unit="cell", smoothing=0.1) as progress:
-            for future in as_completed(futures):
-                cell = futures[future]
-                try:
-                    result = future.result()
-                    progress.write(f"{cell.name}: {result['nll']:.3f} nats, {result['cpu_seconds']:.0f} s CPU")
-                except Exception as error:
-                    failed += 1
-                    message = f"{type(error).__name__}: {error}"
-                    progress.write(f"{cell.name}: FAILED, {message}")
-                    _file(cell, arguments.output).with_suffix(".failed").write_text(message + "\n", encoding="utf-8")
-                progress.update()
-    return failed
-
-
-def _pool(workers: int) -> Executor:
-    if workers == 0:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-
-
 def model_of(arguments: argparse.Namespace) -> str:
     if arguments.model:
         return str(arguments.model)
@@ -159,18 +118,10 @@ def model_of(arguments: argparse.Namespace) -> str:
     return str(model_folder(Console()))
 
 
-def _run_one(cell: Any, model: str, gsm8k: Path | None, path: Path, threads: int | None) -> dict[str, Any]:
-    import torch
+def _run(cell: Any, model: str, gsm8k: Path | None) -> dict[str, Any]:
     from cell import run
 
-    if threads:
-        torch.set_num_threads(threads)
-    result = run(cell, model, gsm8k)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-    path.with_suffix(".failed").unlink(missing_ok=True)
-    return result
+    return run(cell, model, gsm8k)
 
 
 def check(arguments: argparse.Namespace) -> int:

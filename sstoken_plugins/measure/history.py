@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +67,10 @@ def active(history: History, model: nn.Module) -> AbstractContextManager[None]:
     Raises:
         PluginError: if that is no context manager.
     """
-    opened: Any = history.active(model)
+    opened = history.active(model)
     is_right = isinstance(opened, AbstractContextManager)
     expect("history", history.name, history, "active", opened, is_right, "a context manager")
-    return opened  # type: ignore[no-any-return]
+    return opened
 
 
 @hookimpl

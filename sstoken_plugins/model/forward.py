@@ -42,7 +42,9 @@ class TokenForward:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The transformers or PEFT model inside DDP and its like."""
     while not hasattr(model, "get_output_embeddings") and hasattr(model, "module"):
-        model = model.module  # type: ignore[assignment]
+        inner = model.module
+        assert isinstance(inner, nn.Module)
+        model = inner
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,14 +38,11 @@ class Plan:
     def __init__(self, config: SSTokenConfig) -> None:
         self._config = config
 
-        def make(kind: str, name: str, *more: object) -> object:
+        def make(kind: str, name: str, *more: object) -> Any:
             return registry.lookup(kind, name)(config.options_of(kind, name), *more)
 
-        self.method: Method = make("method", config.strategy)  # type: ignore[assignment]
-        self.signals: dict[str, Signal] = {
-            name: make("signal", name)  # type: ignore[misc]
-            for name in config.owners["signal"]
-        }
+        self.method: Method = make("method", config.strategy)
+        self.signals: dict[str, Signal] = {name: make("signal", name) for name in config.owners["signal"]}
         self.relies_on_history = bool(self.signals) and all(
             signal.zero_without_history for signal in self.signals.values()
         )
@@ -53,7 +51,7 @@ class Plan:
         )
         self.history: History | None = None
         if config.reads_history:
-            self.history = make("history", config.history, config.history)  # type: ignore[assignment]
+            self.history = make("history", config.history, config.history)
             assert self.history is not None
             problems = self.history.problems(self.relies_on_history)
             is_right = isinstance(problems, Iterable) and not isinstance(problems, str)
@@ -71,8 +69,7 @@ class Plan:
                     )
                 )
         self.measurements: dict[str, Measurement] = {
-            name: make("measurement", name, self.history)  # type: ignore[misc]
-            for name in config.owners["measurement"]
+            name: make("measurement", name, self.history) for name in config.owners["measurement"]
         }
 
     def _problems_of_pair(self, config: SSTokenConfig) -> Iterator[Problem]:

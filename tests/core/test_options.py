@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sstoken_plugins import Method, NoOptions, Refused, SSTokenConfig, TokenSelector, all_options, hookimpl, option
-from sstoken_plugins.registry import plugin_manager
+from sstoken_plugins.registry import broken_plugins, plugin_manager
 
 WRONG = {
     float: ["0.6", "", [], {}, True, (0.5,), object(), math.inf, -math.inf, math.nan],
@@ -216,3 +216,22 @@ def test_a_plugin_that_declares_its_options_wrongly_loses_only_itself(register, 
     assert "is left out: its hook register_methods failed" in caplog.text
     with pytest.raises(Refused, match=r"`strategy` is 'wrong', which is not registered.*was left out"):
         SSTokenConfig(strategy="wrong")
+
+
+def test_a_plugin_that_is_taken_off_is_no_longer_said_to_be_left_out(caplog):
+    """Its name is its address, and so may be that of the next one."""
+
+    class Plugin:
+        @hookimpl
+        def register_methods(self, register):
+            raise OSError("out of order")
+
+    before = broken_plugins()
+    for _ in range(2):
+        plugin_manager().register(plugin := Plugin(), "test")
+        caplog.clear()
+        assert SSTokenConfig(strategy="full").strategy == "full"
+        assert "'test' is left out: its hook register_methods failed: out of order" in caplog.text
+        assert broken_plugins() == {**before, "test": "its hook register_methods failed: out of order"}
+        plugin_manager().unregister(plugin)
+        assert broken_plugins() == before

@@ -124,6 +124,43 @@ def test_what_is_sound_is_known_where_it_says_so(data):
         assert one.wrong != one.answer
 
 
+def test_a_spoiled_sample_is_as_likely_to_be_drawn_as_it_was_before(data, model_dir):
+    import measure
+    from cell import Cell, tokenizer_of, training_data
+    from conditions import load
+
+    condition, tokenizer = load("debris", data), tokenizer_of(str(model_dir))
+
+    def length(one, answer):
+        return len(measure.tokens_of(tokenizer, one.prompt, answer)[0])
+
+    longest = max(length(one, one.sound) for one in condition.train)
+    cell = Cell("full", "debris", 0, model=str(model_dir), samples=len(condition.train), max_tokens=longest)
+    drawn = training_data(cell, condition)
+    assert {one.prompt for one in drawn} == {one.prompt for one in condition.train}
+    assert max(length(one, one.answer) for one in drawn) > longest
+
+
+def test_the_tokens_of_the_debris_are_those_between_what_is_left(modules):
+    from caught import spoiled
+
+    assert spoiled([1, 2, 9, 9, 3], [1, 2, 3]) == range(2, 4)
+    assert spoiled([9, 9, 1], [1]) == range(2)
+    assert spoiled([1, 1, 1], [1, 1]) == range(2, 3)  # which of alike ones it is does not matter
+    assert not spoiled([1, 2, 3], [1, 2, 3])
+
+
+def test_what_trimmed_leaves_out_is_known_before_training(data, model_dir, tmp_path, capsys):
+    import caught
+
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(GRID.replace("conditions: [solutions]", "conditions: [debris]"))
+    assert caught.main(["--grid", f"{grid}", "--scale", "tiny", "--model", f"{model_dir}", "--data", f"{data}"]) == 0
+    debris, rest = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"debris: \d+ tokens, [\d.]+ nats each; left out: [\d.]+%", debris)
+    assert re.fullmatch(r"the rest: \d+ tokens, [\d.]+ nats each; left out: [\d.]+%", rest)
+
+
 def test_a_file_that_is_missing_or_another_is_refused(data, tmp_path):
     from conditions import load
 
@@ -259,10 +296,10 @@ def test_differences_count_seeds_items_and_tasks_as_said(modules):
     assert np.isnan(found.holm["random", "skill"])
 
 
-def test_the_committed_tables_are_of_the_committed_cells(modules, tmp_path, capsys):
+@pytest.mark.parametrize("results", sorted((FOLDER / "results").iterdir()), ids=lambda folder: folder.name)
+def test_the_committed_tables_are_of_the_committed_cells(results, modules, tmp_path, capsys):
     from report import report
 
-    results = FOLDER / "results"
     report(results, tmp_path)
     for name in ("cells.jsonl", "summary.md"):
         assert (tmp_path / name).read_text() == (results / name).read_text()
