@@ -52,8 +52,9 @@ class Trimmed(Method):
 
     evidence = (
         "better than plain fine-tuning where answers hold uniformly random tokens (by 0.34 to 0.67 nats of held-out "
-        "loss), a little worse on clean data (by 0.019); in a small testbed with few words, better at a new skill "
-        "where most answers began with the same phrase, worse with five other kinds of data"
+        "loss), a little worse on clean data (by 0.019); leaves out 2 % of base64, mark-up and broken encodings; in a "
+        "small testbed with few words, better at a new skill where most answers began with the same phrase, worse "
+        "with five other kinds of data"
     )
     Options = TrimOptions
     selects = True
