@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sstoken_plugins.model.quantised import keep_4bit_differentiable
+from sstoken_transformers.files import why_no_model
 
 from .errors import AuditError
 
@@ -26,7 +27,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
-        raise AuditError(f"--model {name}: {error}") from error
+        raise AuditError(f"--model {name}: {why_no_model(name, error)}") from error
 
 
 def load(
@@ -69,6 +70,6 @@ def load(
     except AuditError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise AuditError(f"--model {name}: {error}") from error
+        raise AuditError(f"--model {name}: {why_no_model(name, error)}") from error
     keep_4bit_differentiable(model)  # so that a 4-bit layer computes here as in training
     return (model if quantised else model.to(where)), tokenizer

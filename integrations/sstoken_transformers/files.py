@@ -153,5 +153,11 @@ def unknown_columns(columns: Iterable[str], how: str) -> Problem:
     )
 
 
+def why_no_model(name: str, error: object) -> str:
+    """Why transformers could not load a model: the hub's rules for names are no answer to a wrong path."""
+    is_path = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return "there is no such folder" if is_path and not Path(name).exists() else _line(error)
+
+
 def _line(error: object) -> str:
     return " ".join(str(error).split())

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from transformers import AutoConfig, IntervalStrategy
+from transformers import IntervalStrategy
 
 from sstoken_plugins import TokenSelector
-from sstoken_plugins.errors import Refused, refused
+from sstoken_plugins.errors import Refused
 from sstoken_plugins.model.head import known_tokens
 from sstoken_transformers.doctor.data import count, judge
 from sstoken_transformers.doctor.diagnosis import Diagnosis
@@ -28,7 +28,7 @@ from .compat import MetaTrainer, launcher_flags
 from .config import SSTokenSFTConfig
 from .data import hint
 from .names import own_name
-from .sft import NO_MODEL, trainer_arguments, trainer_data
+from .sft import configuration, trainer_arguments, trainer_data
 from .unsupported import unsupported_arguments
 
 
@@ -112,9 +112,7 @@ def _selector(args: SSTokenSFTConfig, found: Diagnosis) -> TokenSelector | None:
 
 def _skeleton(arguments: dict[str, Any], found: Diagnosis) -> Any:
     options = arguments["args"].model_init_kwargs
-    if not arguments["model"]:
-        raise refused(NO_MODEL)
-    config = AutoConfig.from_pretrained(
+    config = configuration(
         arguments["model"], revision=options["revision"], trust_remote_code=options["trust_remote_code"]
     )
     dtype = getattr(torch, options["dtype"] or "float32", None)  # none for "auto"

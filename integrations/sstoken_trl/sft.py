@@ -90,20 +90,33 @@ def trainer_arguments(training_args: SSTokenSFTConfig, model_args: ModelConfig) 
 
 def require_model(training_args: SSTokenSFTConfig, model_args: ModelConfig) -> None:
     """Raises:
-    Refused: if no model is named, or none is found by that name. No weights are loaded.
+    Refused: as `configuration` does.
     """
-    name = model_args.model_name_or_path
+    configuration(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        trust_remote_code=trusts_code(training_args, model_args),
+    )
+
+
+def configuration(name: str | None, **options: Any) -> Any:
+    """The model's configuration; no weights are loaded.
+
+    Args:
+        options: further arguments of `from_pretrained`.
+
+    Raises:
+        Refused: if no model is named, or none is found by that name.
+    """
     if not name:
         raise refused(NO_MODEL)
     try:
-        AutoConfig.from_pretrained(
-            name, revision=model_args.model_revision, trust_remote_code=trusts_code(training_args, model_args)
-        )
+        return AutoConfig.from_pretrained(name, **options)
     except OSError as error:
         raise refused(
-            "`model_name_or_path` is {name!r}, whose configuration cannot be loaded: {error}",
+            "`model_name_or_path` is {name!r}, whose configuration cannot be loaded: {why}",
             name=name,
-            error=" ".join(str(error).split()),
+            why=files.why_no_model(name, error).removesuffix(".") + ".",
         ) from error
 
 

@@ -117,7 +117,7 @@ def test_exit_status_for_ci(data):
         (["--fdr", "0"], "--fdr is 0"),
         (["--threshold", "empty"], "CHECK=NUMBER"),
         (["--checks", "nonsense"], "nonsense"),
-        (["--model", "/no/such/model"], "--model /no/such/model"),
+        (["--model", "/no/such/model"], "--model /no/such/model: there is no such folder"),
         (["--columns", "question"], "name two"),
     ],
 )

@@ -155,7 +155,7 @@ def test_all_that_is_wrong_is_said_at_once(config, no_weights, capsys, tmp_path)
             {"dataset_name": "/no/such"},
             "The data: /no/such is neither a file, nor a folder, nor a data set that can be loaded: Couldn't find",
         ),
-        ({"model_name_or_path": "/no/such"}, "The model: "),
+        ({"model_name_or_path": "/no/such"}, "`model_name_or_path` is '/no/such', whose configuration cannot be"),
         ({"sstoken_history": "adapter", "sstoken_history_adapter": "/no/such"}, "'/no/such', which is not a folder"),
         ({"sstoken_history": "recorded", "sstoken_history_store": "/no/such"}, "where nothing was recorded yet"),
         (

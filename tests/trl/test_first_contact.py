@@ -69,7 +69,7 @@ def test_the_same_flags_train_record_and_diagnose(flags, mine, tmp_path, capsys)
         (["--sstoken_roh", "1"], "`--sstoken_roh` is not a flag of `sstoken sft`: did you mean `--sstoken_rho`?"),
         (["--seed"], "argument --seed: expected one argument"),
         (["--max_steps", "many"], "argument --max_steps/--max-steps: invalid"),
-        (["--model", "/no/such"], "`model_name_or_path` is '/no/such', whose configuration cannot be loaded"),
+        (["--model", "/no/such"], "configuration cannot be loaded: there is no such folder."),
         (["--columns", RENAMES, "--assistant_only_loss"], "`assistant_only_loss` is True, but the data have no conv"),
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, list) else "",
