@@ -19,7 +19,7 @@ from sstoken_plugins import BatchIndex
 from sstoken_plugins.store import DiskStore
 from sstoken_transformers import newest_whole_checkpoint
 
-from ..store.test_store import MADE_BY, documents, made, padded
+from ..store.stores import MADE_BY, documents, made, padded
 from .process import apart
 from .test_kill import resumed, train
 from .training import HISTORIES, earlier_adapter, make

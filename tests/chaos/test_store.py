@@ -19,7 +19,7 @@ from sstoken_plugins.store import DiskStore
 from sstoken_plugins.store.files import digest
 
 from ..core.tiny import tiny
-from ..store.test_store import MADE_BY, documents, made, padded
+from ..store.stores import MADE_BY, documents, made, padded
 from .damage import damaged, wrong_entries
 from .training import adapted, pad, rows
 

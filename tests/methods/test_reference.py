@@ -14,7 +14,7 @@ from sstoken_plugins.store import DiskStore
 from ..core import references
 from ..core.layouts import documents, laid_out
 from ..core.oracle import how_many
-from ..core.test_histories import assert_same_state, state_of
+from ..core.selves import assert_same_state, state_of
 from ..core.tiny import tiny
 from .test_parity import LAYOUTS, ROUNDING, gradient, relative, trainable
 
