@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("transformers")
 
+from sstoken_plugins.registry import plugin_manager
+
 from .. import processes
 from ..local import byte_llama
 
-TESTBED = processes.TOP / "recipes" / "testbed"
-SHARED = processes.TOP / "recipes" / "evidence"
-MODULES = [path.stem for folder in (TESTBED, SHARED) for path in folder.glob("*.py")]
+RECIPES = processes.TOP / "recipes"
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +38,28 @@ def log_of(output: Path) -> list[dict]:
     return [entry for entry in history if "loss" in entry]
 
 
+@contextlib.contextmanager
+def recipe(name: str) -> Iterator[pytest.MonkeyPatch]:
+    """Its modules can be imported as its scripts do it; afterwards they are gone, and so are their plugins."""
+    folders = [RECIPES / "evidence", RECIPES / name]
+    modules = [path.stem for folder in folders for path in folder.glob("*.py")]
+    shadowed = {module: sys.modules.pop(module) for module in modules if module in sys.modules}
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in folders:
+            patch.syspath_prepend(str(folder))
+        yield patch
+    for module in modules:
+        plugin = sys.modules.pop(module, None)
+        if plugin is not None and plugin_manager().is_registered(plugin):
+            plugin_manager().unregister(plugin)
+    sys.modules.update(shadowed)
+    logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="module")
 def testbed(tmp_path_factory):
-    """The recipe's modules can be imported as its scripts do it; afterwards they are gone, and so is their plugin."""
-    shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SHARED))
-        patch.syspath_prepend(str(TESTBED))
+    with recipe("testbed"):
         yield tmp_path_factory.mktemp("testbed")
-    from sstoken_plugins.registry import plugin_manager
-
-    if (oracle := sys.modules.get("oracle")) and plugin_manager().is_registered(oracle):
-        plugin_manager().unregister(oracle)
-    logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    sys.modules.update(shadowed)
 
 
 def made_up(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ..processes import TOP
+from .conftest import recipe
 
 np = pytest.importorskip("numpy")
 stats = pytest.importorskip("scipy.stats")
@@ -14,8 +14,7 @@ stats = pytest.importorskip("scipy.stats")
 
 @pytest.fixture(scope="module")
 def inference():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOP / "recipes" / "evidence"))
+    with recipe("evidence"):
         import inference
 
         yield inference

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import random
 import re
-import sys
 
 import pytest
 
-from ..processes import TOP
+from .conftest import RECIPES, recipe
 
 for module in ("trl", "platformdirs", "scipy", "matplotlib"):
     pytest.importorskip(module)
 pytest.importorskip("lm_eval", minversion="0.4.13", reason="older ones name tasks of local files otherwise")
 np = pytest.importorskip("numpy")
 
-FOLDER = TOP / "recipes" / "protocol"
-SHARED = TOP / "recipes" / "evidence"
-MODULES = [path.stem for folder in (FOLDER, SHARED) for path in folder.glob("*.py")]
+RESULTS = RECIPES / "protocol" / "results"
 
 GRID = """
 arms:
@@ -42,16 +38,8 @@ tuning_seeds: [1000]
 
 @pytest.fixture(scope="module")
 def modules():
-    """The recipe's modules can be imported as its scripts do it; afterwards they are gone."""
-    shadowed = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SHARED))
-        patch.syspath_prepend(str(FOLDER))
+    with recipe("protocol"):
         yield
-    logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
-    for name in MODULES:
-        sys.modules.pop(name, None)
-    sys.modules.update(shadowed)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +284,7 @@ def test_differences_count_seeds_items_and_tasks_as_said(modules):
     assert np.isnan(found.holm["random", "skill"])
 
 
-@pytest.mark.parametrize("results", sorted((FOLDER / "results").iterdir()), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("results", sorted(RESULTS.iterdir()), ids=lambda folder: folder.name)
 def test_the_committed_tables_are_of_the_committed_cells(results, modules, tmp_path, capsys):
     from report import report
 

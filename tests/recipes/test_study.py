@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 import re
 
 import pytest
 
-from sstoken_plugins.registry import plugin_manager
-
-from ..processes import TOP
+from .conftest import RECIPES, recipe
 
 for module in ("trl", "chatterbot_corpus", "pandas", "scipy", "matplotlib"):
     pytest.importorskip(module)
@@ -45,8 +42,7 @@ def study(tmp_path_factory, model_dir):
         lines = map(json.dumps, rows)
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOP / "recipes" / "study"))
+    with recipe("study") as patch:
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         import cell
         import run
@@ -58,14 +54,6 @@ def study(tmp_path_factory, model_dir):
             return run.main([*map(str, given), "--output", str(folder / "out"), *arguments])
 
         yield command, folder / "out"
-        # What the study adds to this process would watch the other tests' selections.
-        import once
-        import variants
-
-        for module in (once, variants):
-            if plugin_manager().is_registered(module):
-                plugin_manager().unregister(module)
-        logging.getLogger("sstoken_plugins").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +185,7 @@ def test_no_cell_of_the_committed_grid_is_without_controls(study):
     import run
     import yaml
 
-    planned = run.cells(yaml.safe_load((TOP / "recipes" / "study" / "grid.yaml").read_text()))
+    planned = run.cells(yaml.safe_load((RECIPES / "study" / "grid.yaml").read_text()))
     by_setting: dict[str, set[str]] = {}
     for cell in planned:
         by_setting.setdefault(str(cell.batches), set()).add(cell.strategy)
@@ -217,17 +205,12 @@ def test_decode_adds_the_exact_match(study, tmp_path):
 def test_which_signal_tells_what_was_spoiled(study, tmp_path, monkeypatch, model_dir):
     _, out = study
     import pandas as pd
-
-    monkeypatch.syspath_prepend(str(TOP / "recipes" / "study"))
     import spoiled
 
     setting = {"samples": 9, "batch": 1, "max_tokens": 200, "precision": "float32"}
     monkeypatch.setitem(spoiled.SETTINGS, "gsm8k", setting)
     arguments = ["--to", tmp_path, "--model", model_dir, "--gsm8k", out.parent, "--data", "gsm8k", "--seeds", "1"]
-    try:
-        spoiled.main(list(map(str, arguments)))
-    finally:
-        plugin_manager().unregister(spoiled)
+    spoiled.main(list(map(str, arguments)))
     found = pd.read_csv(tmp_path / "spoiled.csv")
     assert set(found.signal) == set(spoiled.SIGNALS)
     assert found.tokens.dropna().between(0, 1).all()
@@ -256,7 +239,7 @@ def test_every_cell_of_the_committed_table_can_be_chosen_again(study):
 
     from sstoken_plugins import SSTokenConfig, TokenSelector
 
-    grid = run.cells(yaml.safe_load((TOP / "recipes" / "study" / "grid.yaml").read_text()))
+    grid = run.cells(yaml.safe_load((RECIPES / "study" / "grid.yaml").read_text()))
     table = [json.loads(options) for options in pd.read_csv(run.RESULTS).options]
     distinct = {json.dumps(options, sort_keys=True) for options in [cell.options for cell in grid] + table}
     assert len(distinct) > 20

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from .conftest import TESTBED, made_up
+from .conftest import RECIPES, made_up
 
 for module in ("trl", "platformdirs", "scipy", "matplotlib"):
     pytest.importorskip(module)
@@ -263,11 +263,11 @@ def test_grids_that_compare_unlike_things_are_refused(testbed, tmp_path, change,
 def test_the_committed_grid_is_sound(testbed):
     from grid import load
 
-    grid = load(TESTBED / "grid.yaml")
+    grid = load(RECIPES / "testbed" / "grid.yaml")
     assert {"full", "full_low_lr", "random", "oracle", "sstoken"} <= set(grid.arms)
     assert len(grid.flaws) >= 10
     assert len(grid.seeds) >= 10
-    assert set(load(TESTBED / "grid.yaml", headline=True).arms) <= set(grid.arms)
+    assert set(load(RECIPES / "testbed" / "grid.yaml", headline=True).arms) <= set(grid.arms)
 
 
 def test_differences_are_paired_by_seed_and_item(testbed):
