@@ -1,9 +1,11 @@
-"""How much of the debris, and of the rest, `trimmed` leaves out: from the base model alone, before any training.
+"""What finds the debris before any training: tokens that `trimmed` would leave out, rows that `sstoken audit` flags.
 
+    pip install ".[demo,audit]"
     python recipes/protocol/caught.py --scale cpu
 
 `trimmed` drops a token if the model below the adapter gives it at most a tenth of a uniform guess over the V words of
 the vocabulary, log p <= log(0.1 / V). That does not move while the model trains, so this is what all epochs leave out.
+Of the audit it is the check `encoding`, which reads the text alone, over all rows of the condition.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import cell as cells
 import conditions
 import grid as grids
 import measure
+from conditions import Example
 
 HERE = Path(__file__).parent
 TRIM = 0.1
@@ -38,6 +41,17 @@ def spoiled(whole: Sequence[int], sound: Sequence[int]) -> range:
     while end < min(len(whole), len(sound)) - start and whole[-1 - end] == sound[-1 - end]:
         end += 1
     return range(start, len(whole) - end)
+
+
+def flagged(examples: Sequence[Example]) -> tuple[int, int, int]:
+    """Of these rows how many are spoiled, how many of those the check `encoding` flags, and how many others."""
+    from sstoken_audit import audit
+
+    rows = [{"prompt": example.prompt, "completion": example.answer} for example in examples]
+    (finding,) = audit(rows, checks=["encoding"]).findings
+    is_spoiled = [example.answer != example.sound for example in examples]
+    right = sum(flag for flag, is_bad in zip(finding.flagged, is_spoiled, strict=True) if is_bad)
+    return sum(is_spoiled), int(right), int(finding.flagged.sum() - right)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{'debris' if is_debris else 'the rest'}: {len(values)} tokens, {-values.mean():.2f} nats each; "
             f"left out: {(values <= bar).float().mean():.1%}"
         )
+    n_spoiled, right, wrong = flagged(condition.train)
+    print(f"rows with debris: {n_spoiled} of {len(condition.train)}; `encoding` flags {right} of them, {wrong} others")
     return 0
 
 

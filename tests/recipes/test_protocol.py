@@ -138,13 +138,15 @@ def test_the_tokens_of_the_debris_are_those_between_what_is_left(modules):
     assert not spoiled([1, 2, 3], [1, 2, 3])
 
 
-def test_what_trimmed_leaves_out_is_known_before_training(data, model_dir, tmp_path, capsys):
+def test_what_finds_debris_is_known_before_training(data, model_dir, tmp_path, capsys):
     import caught
 
     grid = tmp_path / "grid.yaml"
     grid.write_text(GRID.replace("conditions: [solutions]", "conditions: [debris]"))
     assert caught.main(["--grid", f"{grid}", "--scale", "tiny", "--model", f"{model_dir}", "--data", f"{data}"]) == 0
-    debris, rest = capsys.readouterr().out.splitlines()
+    debris, rest, rows = capsys.readouterr().out.splitlines()
+    assert (found := re.fullmatch(r"rows with debris: (\d+) of \d+; `encoding` flags (\d+) of them, 0 others", rows))
+    assert found[1] == found[2] != "0"
     assert re.fullmatch(r"debris: \d+ tokens, [\d.]+ nats each; left out: [\d.]+%", debris)
     assert re.fullmatch(r"the rest: \d+ tokens, [\d.]+ nats each; left out: [\d.]+%", rest)
 
