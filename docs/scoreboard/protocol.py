@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
@@ -12,5 +13,5 @@ def part(summary: Path, figure: str) -> str:
         figure: of the report, relative to the page.
     """
     _, _, text = summary.read_text(encoding="utf-8").partition("\n")  # without its title
-    text = text.strip().replace("\n## ", "\n### On ")
+    text = re.sub(r"\n## `\w+`\n", "", text.strip())  # the page has a section for each condition
     return f"{text}\n\n![New skill against old abilities, differences to plain fine-tuning, by arm]({figure})"
