@@ -17,6 +17,6 @@ torch.set_num_threads(1)  # tiny models only lose by waiting for a second thread
 
 def pytest_collection_finish(session):
     """Trainers collect garbage before and after each training: what is imported by now need not be looked at again,
-    which saves such a test a quarter of its time."""
+    which saves such a test a third of its time."""
     gc.collect()
     gc.freeze()
