@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from . import registry
 from .histories import LiveHistory
 from .measure.base import IF_STORED
+from .methods import Method
 
 WIDTH = 180
 """Of tables that no terminal shows."""
@@ -28,11 +30,11 @@ def summary(implementation: type) -> str:
     return paragraph.partition(". ")[0].removesuffix(".") + "." if paragraph else ""
 
 
-def cost(method: type) -> str:
+def cost(method: type[Method]) -> str:
     """What a method costs beside plain fine-tuning, with its own options as they are by default."""
     signals, measurements = registry.registered("signal"), registry.registered("measurement")
     reads = sorted(method().reads)
-    if not reads and "signal" in getattr(method.Options, "__dataclass_fields__", {}):  # type: ignore[attr-defined]
+    if not reads and any(field.name == "signal" for field in dataclasses.fields(method.Options)):
         return "that of its signal"
     pending = [need for name in reads for need in signals[name].needs]
     needed: list[str] = []

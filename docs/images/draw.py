@@ -54,7 +54,8 @@ def draw(reports: dict[str, list[tuple[str, bool]]], theme: dict[str, str]) -> s
             f"{kept} of {len(parts)} tokens train</text>"
         )
         y += LINE
-        for x, y, word, trains in placed(parts, y):  # noqa: B020
+        for x, baseline, word, trains in placed(parts, y):
+            y = baseline
             width = len(word) * CHARACTER
             fill, colour = (theme["kept"], theme["text"]) if trains else (theme["dropped"], theme["red"])
             line = "" if trains else ' text-decoration="line-through"'

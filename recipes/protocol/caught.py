@@ -27,9 +27,10 @@ import grid as grids
 import measure
 from conditions import Example
 
+from sstoken_plugins.methods.trimmed import TrimOptions
+
 HERE = Path(__file__).parent
-TRIM = 0.1
-"""The option's default."""
+TRIM = TrimOptions().trim
 
 
 def spoiled(whole: Sequence[int], sound: Sequence[int]) -> range:

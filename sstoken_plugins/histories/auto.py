@@ -63,6 +63,7 @@ class AutoHistory(History):
         self._chosen = self._choose(model, run)
         self._chosen.attach(model, run)
         self.below_adapter = self._chosen.below_adapter
+        self.decided = "base" if self.recording is None else "start model, recorded"
 
     def _choose(self, model: Any, run: TrainingRun) -> BaseHistory | StartHistory:
         if not has_adapter(model):
@@ -101,10 +102,6 @@ class AutoHistory(History):
         if self._chosen is None:
             raise RuntimeError("History 'auto' decides when it is attached to a model.")
         return self._chosen
-
-    @property
-    def decided(self) -> str | None:  # type: ignore[override]
-        return None if self._chosen is None else "base" if self.recording is None else "start model, recorded"
 
     @property
     def known_as(self) -> str:

@@ -62,7 +62,9 @@ def datasets(kind: str, folder: Path) -> dict[str, Any]:
         ids = [rng.randint(6, 60) for _ in range(12)]
         return {"input_ids": ids, "labels": [-100] * 4 + ids[4:], "attention_mask": [1] * 12}
 
-    text = lambda: {"text": sentence(rng, 5, 15)}  # noqa: E731
+    def text() -> dict[str, str]:
+        return {"text": sentence(rng, 5, 15)}
+
     kinds = {
         "chat": lambda: {"datasets": file("chat", chat, "chat_template")},
         "completion": lambda: {"datasets": file("text", text, "completion")},
